@@ -1,0 +1,27 @@
+"""Secure Dask clusters through a supercomputer's batch queue.
+
+Public names only, imported when first used: ``import dask_hpc`` costs no engine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from dask_hpc.cluster.hpc_cluster import HPCCluster, LocalJobCluster, SLURMCluster
+
+__all__ = ["HPCCluster", "LocalJobCluster", "SLURMCluster", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        from dask_hpc.cluster import hpc_cluster
+
+        return getattr(hpc_cluster, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

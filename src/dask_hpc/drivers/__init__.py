@@ -1,0 +1,1 @@
+"""One file per batch system: pure translations, no process is started here."""

@@ -1,0 +1,169 @@
+"""The contract of a driver: what it builds and what it reads.
+
+A driver is pure: it turns our model into commands and scripts, and what they print into our model.
+It runs nothing, waits for nothing and remembers nothing; :mod:`dask_hpc.batch` does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command to run: an argument list, never a shell line."""
+
+    argv: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join(self.argv)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command printed and how it ended."""
+
+    command: Command
+    returncode: int
+    stdout: str = ""
+    stderr: str = ""
+
+    @property
+    def text(self) -> str:
+        """Both streams, for messages."""
+        return "\n".join(part.strip() for part in (self.stderr, self.stdout) if part.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one query saw.
+
+    Parameters
+    ----------
+    jobs
+        The status of each job the batch system listed.
+    names
+        Array id of each job name listed, by which a submission whose id was lost is found.
+    """
+
+    jobs: Mapping[JobId, JobStatus] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+class Driver(ABC):
+    """Translates the model to one batch system.
+
+    Five functions and a state table make a driver: :meth:`submit`, :meth:`submitted`,
+    :meth:`query`, :meth:`states`, :meth:`cancel`.
+    """
+
+    name: ClassVar[str]
+    programs: ClassVar[tuple[str, ...]]
+    directive_prefix: ClassVar[str]
+    STATES: ClassVar[Mapping[str, JobState]]
+
+    #: Shell expressions that give a running job its name and its index in the array.
+    job_name_variable: ClassVar[str]
+    index_variable: ClassVar[str]
+    #: The most jobs in one array where the batch system does not tell (see `limits`).
+    default_array_limit: ClassVar[int] = 1000
+
+    @abstractmethod
+    def directives(self, spec: JobSpec) -> tuple[str, ...]:
+        """Directives that request what the spec says, each an option as the script writes it."""
+
+    @abstractmethod
+    def submit(self, submission: Submission, script: Path, logs: Path) -> Command:
+        """Command that submits the script as an array of ``submission.count`` jobs.
+
+        The job's name is ``submission.name``; job ``i`` logs to :func:`log_path`.
+        """
+
+    @abstractmethod
+    def submitted(self, output: Output) -> str:
+        """Array id in what the submit command printed.
+
+        Raises
+        ------
+        SubmitRejected
+            If the batch system refused, with its own words.
+        """
+
+    @abstractmethod
+    def query(self, arrays: Mapping[str, str | None]) -> Command:
+        """One command that lists all jobs of these arrays (name to id, None where not known)."""
+
+    @abstractmethod
+    def states(self, output: Output) -> Listing:
+        """Status of each job that the query listed."""
+
+    @abstractmethod
+    def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> Command:
+        """One command that cancels these jobs; ``arrays`` gives the size of each array by id.
+
+        Jobs that have ended, or are not known, are no error.
+        """
+
+    def history(self, arrays: Collection[str]) -> Command | None:  # noqa: ARG002
+        """One command for the ends of jobs that `query` no longer lists; None where there is none.
+        """
+        return None
+
+    def ended(self, output: Output) -> Listing:  # noqa: ARG002
+        """Status of each job in the output of `history`; empty where nothing is recorded."""
+        return Listing()
+
+    def limits(self) -> Command | None:
+        """Command that tells how large an array may be; None where it need not be asked."""
+        return None
+
+    def array_limit(self, output: Output) -> int:  # noqa: ARG002
+        """The most jobs in one array, from the output of `limits`."""
+        return self.default_array_limit
+
+    def is_transient(self, output: Output) -> bool:  # noqa: ARG002
+        """Whether a failed command may succeed later: the server is down or busy."""
+        return False
+
+
+def log_path(logs: Path, name: str, index: int | str) -> Path:
+    """Where job ``index`` of the array called ``name`` writes its log."""
+    return logs / f"{name}-{index}.log"
+
+
+def ranges(indices: Collection[int]) -> str:
+    """Write indices as ``0-3,7,9-10``."""
+    parts: list[str] = []
+    first = last = None
+    for index in sorted(indices):
+        if last is not None and index == last + 1:
+            last = index
+            continue
+        if first is not None:
+            parts.append(f"{first}" if first == last else f"{first}-{last}")
+        first = last = index
+    if first is not None:
+        parts.append(f"{first}" if first == last else f"{first}-{last}")
+    return ",".join(parts)
+
+
+def parse_ranges(text: str) -> list[int]:
+    """Read indices written as ``0-3,7`` or ``0-8:2``; the inverse of :func:`ranges`.
+
+    Raises
+    ------
+    ValueError
+        If the text is anything else.
+    """
+    indices: list[int] = []
+    for part in text.split(","):
+        span, _, step = part.partition(":")
+        first, _, last = span.partition("-")
+        indices.extend(range(int(first), int(last or first) + 1, int(step or 1)))
+    return indices

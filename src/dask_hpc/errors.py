@@ -1,0 +1,83 @@
+"""Every error this package raises, in one tree.
+
+A message says what happened, where, and what to do next.  Nothing but exception classes may live
+here: it is the lowest layer, imported on login and compute nodes alike.
+"""
+
+from __future__ import annotations
+
+
+class HPCError(Exception):
+    """Base of all errors of dask-hpc.
+
+    Parameters
+    ----------
+    message
+        What happened and where.
+    hint
+        What to do next; printed on a line of its own.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}\n  -> {self.hint}" if self.hint else message
+
+
+class ConfigurationError(HPCError, ValueError):
+    """A request that can never work as written: caught before anything is submitted."""
+
+
+class BatchSystemError(HPCError):
+    """A command of the batch system failed."""
+
+
+class BatchSystemMissing(BatchSystemError):
+    """The batch system's programs are not on this machine."""
+
+
+class BatchSystemUnavailable(BatchSystemError):
+    """The batch system did not answer in time; what it knows is unknown, not gone."""
+
+
+class SubmitRejected(BatchSystemError):
+    """The batch system refused a submission for good."""
+
+
+class JobStartError(HPCError):
+    """Jobs end before a worker of theirs joins."""
+
+
+class RendezvousError(HPCError):
+    """The scheduler file cannot be used."""
+
+
+class SchedulerFileMissing(RendezvousError, TimeoutError):
+    """No scheduler file appeared in time."""
+
+
+class SchedulerFileForeign(RendezvousError):
+    """The scheduler file belongs to another user, or others may write it."""
+
+
+class SchedulerFileBroken(RendezvousError):
+    """The scheduler file is half-written or holds no address."""
+
+
+class HeadUnreachable(RendezvousError, TimeoutError):
+    """The scheduler named in the scheduler file does not answer."""
+
+
+class ClusterDirectoryError(HPCError):
+    """The cluster directory is not ours, or others may read it."""
+
+
+class IdentityError(HPCError):
+    """The TLS identity of this user cannot be used."""
+
+
+class NodeError(HPCError):
+    """A job's node cannot run what was asked of it."""

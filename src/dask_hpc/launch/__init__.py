@@ -1,0 +1,1 @@
+"""How processes that start anywhere find each other."""

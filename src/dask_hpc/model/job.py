@@ -1,0 +1,152 @@
+"""What a job is: its specification, its identifier, its state.
+
+Values only.  How one batch system spells them is its driver's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+
+class JobId(NamedTuple):
+    """One job: the batch system's id of its array, and its index there."""
+
+    array: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.array}_{self.index}"
+
+
+class JobState(StrEnum):
+    """Where a job is in its life, whatever the batch system calls it."""
+
+    PENDING = "pending"
+    HELD = "held"
+    RUNNING = "running"
+    ENDING = "ending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out of memory"
+    NODE_FAIL = "node failed"
+    PREEMPTED = "preempted"
+    CANCELLED = "cancelled"
+    GONE = "gone"  # ended, and the batch system no longer says how
+
+    @property
+    def live(self) -> bool:
+        """Whether the job may still run or is running."""
+        return self in _LIVE
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the job has not started."""
+        return self in (JobState.PENDING, JobState.HELD)
+
+
+_LIVE = frozenset({JobState.PENDING, JobState.HELD, JobState.RUNNING, JobState.ENDING})
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """What the batch system says about one job.
+
+    Parameters
+    ----------
+    state
+        Where the job is in its life.
+    reason
+        Why it waits or how it ended, in plain words.
+    node
+        Name of the (first) node it runs or ran on.
+    exit_code, signal
+        How its script ended, where that is known.
+    start, end
+        Seconds since the epoch; for a job that waits, ``start`` is an estimate.
+    impossible
+        Whether the job can never start as requested.
+    """
+
+    state: JobState
+    reason: str = ""
+    node: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    start: float | None = None
+    end: float | None = None
+    impossible: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What one job asks of the batch system and what it runs.
+
+    Parameters
+    ----------
+    command
+        Argument list that the job runs; words starting with ``$`` are left to the shell
+        (see :mod:`dask_hpc.drivers.script`).
+    cores
+        Cores per node.
+    memory
+        Bytes per node, or None for the site's default.
+    nodes, gpus
+        Nodes per job; GPUs per node.
+    walltime
+        Seconds, or None for the queue's default.
+    queue, account
+        Where to wait; who is charged.
+    directives
+        Extra directives, without the batch system's prefix.
+    directives_skip
+        Option names (for example ``"--mem"``) whose generated directive is left out.
+    prologue, epilogue
+        Shell lines before and after the command.
+    environment
+        Variables to export, in order.
+    shebang
+        The interpreter of the script.
+    log_directory
+        Where each job writes its log.
+    """
+
+    command: tuple[str, ...]
+    cores: int
+    log_directory: Path
+    memory: int | None = None
+    nodes: int = 1
+    gpus: int = 0
+    walltime: int | None = None
+    queue: str | None = None
+    account: str | None = None
+    directives: tuple[str, ...] = ()
+    directives_skip: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
+    epilogue: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    shebang: str = "#!/usr/bin/env bash"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One array as submitted.
+
+    Parameters
+    ----------
+    name
+        Unique job name: cluster name, dash, random token.  It is in the journal before the submit,
+        so that a submission is found again after a crash.
+    count
+        Jobs in the array; their indices are 0 to ``count - 1``.
+    """
+
+    name: str
+    count: int
+
+    def worker_prefix(self, index: int) -> str:
+        """Name that the workers of one job start with (they append ``-0``, ``-1``, …)."""
+        return f"{self.name}-{index}"

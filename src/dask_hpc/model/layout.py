@@ -1,0 +1,88 @@
+"""How many workers a job runs, with how many threads and how much memory each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, isqrt
+
+from dask_hpc.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The workers of one node of a job.
+
+    Parameters
+    ----------
+    workers
+        Workers (processes).
+    threads
+        Threads per worker.
+    memory
+        Bytes per worker, or None where nothing bounds it.
+    """
+
+    workers: int
+    threads: int
+    memory: int | None
+
+    def jobs_for_workers(self, workers: int) -> int:
+        """Jobs that hold at least this many workers."""
+        return ceil(workers / self.workers)
+
+    def jobs_for_cores(self, cores: int) -> int:
+        """Jobs whose workers have at least this many threads."""
+        return ceil(cores / (self.workers * self.threads))
+
+    def jobs_for_memory(self, memory: int) -> int:
+        """Jobs whose workers have at least this many bytes.
+
+        Raises
+        ------
+        ConfigurationError
+            If the memory of a job is not known.
+        """
+        if self.memory is None:
+            raise ConfigurationError(
+                "scale(memory=...) needs to know a job's memory", hint="give the cluster memory=..."
+            )
+        return ceil(memory / (self.workers * self.memory))
+
+
+def layout_for(cores: int, *, workers: int | None = None, memory: int | None = None) -> Layout:
+    """Divide a node's share of a job among workers.
+
+    Parameters
+    ----------
+    cores
+        Cores of the job on one node.
+    workers
+        Workers on the node; None chooses about the square root of the cores, so that neither one
+        interpreter lock nor one process per core rules (the engine's own choice for threads).
+    memory
+        Bytes of the job on one node.
+
+    Returns
+    -------
+    Layout
+        Threads and memory never add up to more than the job has.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are more workers than cores.
+    """
+    if cores < 1:
+        raise ConfigurationError(f"a job needs at least one core, not {cores}")
+    if workers is None:
+        workers = max(count for count in range(1, isqrt(cores) + 1) if cores % count == 0)
+        if cores <= 4:  # noqa: PLR2004  (small jobs: one thread each, as the engine does)
+            workers = cores
+    if workers < 1:
+        raise ConfigurationError(f"a job needs at least one worker, not {workers}")
+    if workers > cores:
+        raise ConfigurationError(
+            f"{workers} workers do not fit on {cores} cores",
+            hint="ask for more cores, or fewer processes",
+        )
+    return Layout(workers, cores // workers, memory // workers if memory else None)

@@ -1,0 +1,32 @@
+"""A pool: identical jobs with one wanted size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dask_hpc.model.job import JobSpec
+from dask_hpc.model.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Identical jobs.
+
+    Parameters
+    ----------
+    name
+        Name of the pool, unique in its cluster.
+    spec
+        What each job asks for.
+    layout
+        The workers of each node of a job.
+    """
+
+    name: str
+    spec: JobSpec
+    layout: Layout
+
+    @property
+    def workers_per_job(self) -> int:
+        """Workers that one job brings."""
+        return self.spec.nodes * self.layout.workers
