@@ -81,3 +81,7 @@ class IdentityError(HPCError):
 
 class NodeError(HPCError):
     """A job's node cannot run what was asked of it."""
+
+
+class WorkersTimeout(HPCError, TimeoutError):
+    """Not enough workers joined in the time given."""

@@ -11,22 +11,18 @@ from datetime import timedelta
 from dask_hpc.errors import ConfigurationError
 
 _PREFIXES = "kmgtpe"
-_MEMORY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:([kmgtpe]?)(i?)b?)\s*", re.IGNORECASE)
+_MEMORY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:([kmgtpe])(i?))?b?\s*", re.IGNORECASE)
 
 _SECONDS = {
-    "s": 1,
-    "sec": 1,
-    "second": 1,
-    "m": 60,
-    "min": 60,
-    "minute": 60,
-    "h": 3600,
-    "hr": 3600,
-    "hour": 3600,
-    "d": 86400,
-    "day": 86400,
-    "w": 604800,
-    "week": 604800,
+    unit: seconds
+    for units, seconds in (
+        ("s sec secs second seconds", 1),
+        ("m min mins minute minutes", 60),
+        ("h hr hrs hour hours", 3600),
+        ("d day days", 86400),
+        ("w week weeks", 604800),
+    )
+    for unit in units.split()
 }
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 _QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]+)", re.IGNORECASE)
@@ -52,8 +48,10 @@ def parse_memory(text: str | float) -> int:
     """
     if isinstance(text, bool):
         raise _bad_memory(text)
-    if isinstance(text, int | float):
-        number, factor = float(text), 1
+    if isinstance(text, int):
+        return _positive_memory(text, text)
+    if isinstance(text, float):
+        number, factor = text, 1
     else:
         match = _MEMORY.fullmatch(text)
         if match is None:
@@ -127,10 +125,11 @@ def parse_walltime(value: str | float | timedelta) -> int:
     """
     if isinstance(value, bool):
         raise _bad_walltime(value)
+    seconds: float
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, int | float):
-        seconds = float(value)
+        seconds = value  # an int stays one: exact, and never too large for a float
     else:
         seconds = _text_seconds(value)
     if not 0 < seconds < float("inf"):
@@ -145,8 +144,7 @@ def _text_seconds(text: str) -> float:
         return _clock_seconds(clock, text)
     seconds, rest = 0.0, text
     while match := _QUANTITY.match(rest):
-        unit = match[2].lower()
-        scale = _SECONDS.get(unit) or _SECONDS.get(unit.removesuffix("s"))
+        scale = _SECONDS.get(match[2].lower())
         if scale is None:
             break
         seconds, rest = seconds + float(match[1]) * scale, rest[match.end() :].lstrip(" ,")

@@ -1,12 +1,13 @@
 """The scheduler file: written once, atomically, by a head; read by everyone who joins.
 
 It keeps the keys of the engine's own scheduler file, so that the engine's Client reads it, and
-adds ours under ``"dask_hpc"``.  Nothing secret is in it: TLS files are named, not copied.  No engine
-import here: a node reads it before it imports anything large.
+adds ours under ``"dask_hpc"``.  Nothing secret is in it: TLS files are named, not copied.  No
+engine import here: a node reads it before it imports anything large.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -14,10 +15,9 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask_hpc.errors import (
     SchedulerFileBroken,
@@ -25,6 +25,9 @@ from dask_hpc.errors import (
     SchedulerFileMissing,
 )
 from dask_hpc.model.tls import TLSFiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 #: Mean seconds between two looks at the shared file system while the file is missing.
 LOOK_EVERY = 1.0
@@ -152,18 +155,22 @@ def read(path: Path) -> Rendezvous:
         raise SchedulerFileForeign(
             f"scheduler file {path} may not be read by you", hint="it is another user's cluster"
         ) from None
+    except OSError as error:
+        if error.errno not in (errno.ESTALE, errno.EISDIR):  # NFS: replaced while we read it
+            raise
+        raise _broken(path, error.strerror or "it is no file") from None
     _check_owner(path, status)
     try:
-        content = json.loads(text)
-        address = content["address"]
-        if not isinstance(address, str) or "://" not in address:
-            raise TypeError
+        return _rendezvous(json.loads(text), status)
     except (ValueError, KeyError, TypeError):
-        raise SchedulerFileBroken(
-            f"scheduler file {path} is half-written or not a scheduler file ({len(text)} bytes)",
-            hint="wait for its writer, or remove it and start the scheduler again",
-        ) from None
-    return _rendezvous(address, content.get("dask_hpc") or {}, status)
+        raise _broken(path, f"{len(text)} bytes") from None
+
+
+def _broken(path: Path, detail: str) -> SchedulerFileBroken:
+    return SchedulerFileBroken(
+        f"scheduler file {path} is half-written or not a scheduler file ({detail})",
+        hint="wait for its writer, or remove it and start the scheduler again",
+    )
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:
@@ -179,9 +186,10 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
         )
 
 
-def _rendezvous(
-    address: str, ours: Mapping[str, Any], status: os.stat_result
-) -> Rendezvous:
+def _rendezvous(content: dict[str, Any], status: os.stat_result) -> Rendezvous:
+    address, ours = content["address"], content.get("dask_hpc") or {}
+    if not isinstance(address, str) or "://" not in address or not isinstance(ours, dict):
+        raise TypeError
     tls = ours.get("tls")
     return Rendezvous(
         address=address,

@@ -15,7 +15,7 @@ class JobId(NamedTuple):
     """One job: the batch system's id of its array, and its index there."""
 
     array: str
-    index: int
+    index: int  # type: ignore[assignment]  # nobody misses tuple.index
 
     def __str__(self) -> str:
         return f"{self.array}_{self.index}"

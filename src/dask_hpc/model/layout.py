@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, isqrt
+from math import isqrt
 
 from dask_hpc.errors import ConfigurationError
 
@@ -28,11 +28,11 @@ class Layout:
 
     def jobs_for_workers(self, workers: int) -> int:
         """Jobs that hold at least this many workers."""
-        return ceil(workers / self.workers)
+        return -(-workers // self.workers)
 
     def jobs_for_cores(self, cores: int) -> int:
         """Jobs whose workers have at least this many threads."""
-        return ceil(cores / (self.workers * self.threads))
+        return -(-cores // (self.workers * self.threads))
 
     def jobs_for_memory(self, memory: int) -> int:
         """Jobs whose workers have at least this many bytes.
@@ -46,7 +46,7 @@ class Layout:
             raise ConfigurationError(
                 "scale(memory=...) needs to know a job's memory", hint="give the cluster memory=..."
             )
-        return ceil(memory / (self.workers * self.memory))
+        return -(-memory // (self.workers * self.memory))
 
 
 def layout_for(cores: int, *, workers: int | None = None, memory: int | None = None) -> Layout:
@@ -70,7 +70,7 @@ def layout_for(cores: int, *, workers: int | None = None, memory: int | None = N
     Raises
     ------
     ConfigurationError
-        If there are more workers than cores.
+        If there are more workers than cores or bytes.
     """
     if cores < 1:
         raise ConfigurationError(f"a job needs at least one core, not {cores}")
@@ -85,4 +85,9 @@ def layout_for(cores: int, *, workers: int | None = None, memory: int | None = N
             f"{workers} workers do not fit on {cores} cores",
             hint="ask for more cores, or fewer processes",
         )
-    return Layout(workers, cores // workers, memory // workers if memory else None)
+    if memory is not None and memory < workers:
+        raise ConfigurationError(
+            f"{memory} bytes are no memory for {workers} workers",
+            hint='write for example memory="32 GiB"; None leaves it to the site',
+        )
+    return Layout(workers, cores // workers, None if memory is None else memory // workers)

@@ -1,0 +1,156 @@
+"""One batch system as the controller sees it: submit, query, cancel for any number of jobs.
+
+Runs a driver's commands and sorts their failures: refused for good, or not known.  Keeps no state
+of jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from dask_hpc.batch.runner import Runner, run
+from dask_hpc.drivers.base import Command, Driver, Listing, Output
+from dask_hpc.errors import BatchSystemError, BatchSystemUnavailable
+from dask_hpc.model.job import JobId, Submission
+
+#: Tries of a command that may be repeated without harm, and seconds before the second one; each
+#: further wait doubles, give or take a half, so that many clusters do not knock together.
+ATTEMPTS = 4
+FIRST_WAIT = 1.0
+
+
+class BatchClient:
+    """Submit, query and cancel through a driver's commands.
+
+    Parameters
+    ----------
+    driver
+        Translates to the batch system.
+    runner
+        Runs one command; tests inject faults here.
+
+    Attributes
+    ----------
+    commands : collections.Counter
+        Commands run so far, by program.
+    """
+
+    def __init__(self, driver: Driver, runner: Runner = run) -> None:
+        self.driver = driver
+        self.commands: Counter[str] = Counter()
+        self._runner = runner
+        self._array_limit: int | None = None
+
+    async def submit(self, submission: Submission, script: Path, logs: Path) -> str:
+        """Submit one array, once: a repeat could double it.
+
+        Returns
+        -------
+        str
+            The array's id.
+
+        Raises
+        ------
+        SubmitRejected
+            If the batch system refused it.
+        BatchSystemUnavailable
+            If it is not known whether the array exists.
+        BatchSystemMissing
+            If there is no such program here.
+        """
+        output = await self._run(self.driver.submit(submission, script, logs))
+        if output.returncode != 0 and self.driver.is_transient(output):
+            raise _unavailable(output)
+        return self.driver.submitted(output)
+
+    async def query(self, arrays: Mapping[str, str | None]) -> Listing:
+        """Ask once for all jobs of these arrays (name to id, None where not known).
+
+        Raises
+        ------
+        BatchSystemUnavailable
+            If there is no answer.  Then nothing was observed; nothing is gone.
+        """
+        output = await self._run(self.driver.query(arrays))
+        if output.returncode != 0:
+            raise _unavailable(output)
+        return self.driver.states(output)
+
+    async def history(self, arrays: Collection[str]) -> Listing:
+        """Ask how jobs ended that the query no longer lists; empty where nothing is recorded."""
+        command = self.driver.history(arrays)
+        if command is None:
+            return Listing()
+        try:
+            output = await self._run(command)
+        except BatchSystemError:
+            return Listing()  # a site without accounting: the log still tells
+        return self.driver.ended(output) if output.returncode == 0 else Listing()
+
+    async def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> None:
+        """Cancel jobs with one command; ``arrays`` gives the size of each array by id.
+
+        Raises
+        ------
+        BatchSystemUnavailable
+            If the batch system did not take it after several tries.
+        BatchSystemError
+            If it refused.
+        """
+        if not jobs:
+            return
+        output = await self._insist(self.driver.cancel(jobs, arrays))
+        if output.returncode != 0:
+            raise BatchSystemError(f"`{output.command}` failed: {output.text}")
+
+    async def array_limit(self) -> int:
+        """The most jobs in one array; asked once."""
+        if self._array_limit is None:
+            command = self.driver.limits()
+            if command is None:
+                self._array_limit = self.driver.default_array_limit
+            else:
+                self._array_limit = self.driver.array_limit(await self._insist(command))
+        return self._array_limit
+
+    async def _insist(self, command: Command) -> Output:
+        wait = FIRST_WAIT
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                output = await self._run(command)
+            except BatchSystemUnavailable:
+                if attempt == ATTEMPTS:
+                    raise
+            else:
+                if output.returncode == 0 or not self.driver.is_transient(output):
+                    return output
+                if attempt == ATTEMPTS:
+                    raise _unavailable(output)
+            await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311  (spreads load)
+            wait *= 2
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def _run(self, command: Command) -> Output:
+        self.commands[_program(command)] += 1
+        return await self._runner(command)
+
+
+def _program(command: Command) -> str:
+    """Name that a user knows the command by: ``sbatch``, or ``local submit``."""
+    argv = command.argv
+    if "-m" in argv:  # a python module of ours
+        module = argv.index("-m") + 1
+        return f"{argv[module].rpartition('.')[2]} {argv[module + 1]}"
+    return Path(argv[0]).name
+
+
+def _unavailable(output: Output) -> BatchSystemUnavailable:
+    return BatchSystemUnavailable(
+        f"`{output.command.argv[0]}` got no answer (exit {output.returncode}): "
+        f"{output.text or '(nothing printed)'}",
+        hint="it is asked again; nothing is taken for gone meanwhile",
+    )

@@ -1,0 +1,119 @@
+"""Every limit and delay of the controller, with its reason, in one place.
+
+Pure: no clock, no process.  Callers pass ``now`` in seconds of any clock that only goes forward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+#: Start failures (jobs that ended before a worker joined) in a row before nothing more is
+#: submitted.  One may be a bad node, two bad luck; three are a mistake that repeats, and every
+#: further try would cost the user queue time and the site a job.
+MAX_START_FAILURES = 3
+
+#: Seconds to wait after the first start failure; doubles with each.  Long enough for a passing
+#: fault (a file server that stalls), short enough that a user sees the pause within seconds.
+FIRST_DELAY = 1.0
+MAX_DELAY = 60.0
+
+#: Seconds before a submission is tried again that could not even be attempted.
+UNANSWERED_DELAY = 5.0
+
+#: Seconds between two queries.  At least: nobody needs the queue fresher, and a site counts
+#: calls.  At most: a job that vanished without a word is noticed within it.  The interval grows by
+#: the factor while nothing changes, so a cluster that waits overnight asks twice a minute.
+MIN_POLL = 2.0
+MAX_POLL = 30.0
+POLL_GROWTH = 1.5
+
+#: Seconds after a submission of unknown outcome before its absence from a successful query may be
+#: believed: a controller that timed out may still work on the request it has read.
+IN_DOUBT_SETTLE = 30.0
+
+#: Seconds after a submission during which a job missing from a query is not yet listed rather
+#: than gone (servers with several threads, LSF's and PBS's caches).
+UNLISTED_GRACE = 15.0
+
+#: Seconds that a job whose workers have left may take to end by itself before it is cancelled.
+LEAVE_GRACE = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Whether something may be submitted now.
+
+    Parameters
+    ----------
+    allowed
+        Now.
+    not_before
+        Otherwise: when to ask again, or None when only the user can resume.
+    """
+
+    allowed: bool
+    not_before: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many start failures there were in a row, and what follows from it.
+
+    Parameters
+    ----------
+    failures
+        Since the last success or resumption.
+    last
+        When the last one was seen.
+    refused
+        Whether the batch system refused a submission outright.
+    deferred
+        When to try again after the batch system did not answer.
+    """
+
+    failures: int = 0
+    last: float = 0.0
+    refused: bool = False
+    deferred: float = 0.0
+
+    def exhausted(self, up: int) -> bool:
+        """Whether nothing more is submitted until the user resumes.
+
+        Parameters
+        ----------
+        up
+            Jobs whose workers are at work: each proves the script good, so that one bad node
+            among many does not stop a large cluster.
+        """
+        return self.refused or self.failures >= MAX_START_FAILURES + up
+
+    def failed(self, jobs: int, now: float) -> Budget:
+        """Budget after jobs that ended before a worker joined."""
+        return replace(self, failures=self.failures + jobs, last=now)
+
+    def rejected(self) -> Budget:
+        """Budget after the batch system refused a submission: a repeat would be refused too."""
+        return replace(self, refused=True)
+
+    def unanswered(self, now: float) -> Budget:
+        """Budget after the batch system did not answer: its weather, nobody's failure."""
+        return replace(self, deferred=now + UNANSWERED_DELAY)
+
+    def succeeded(self) -> Budget:
+        """Budget after a job lasted: the script, its node and the network are good."""
+        return self if self.refused else Budget()
+
+    def permit(self, now: float, up: int) -> Permit:
+        """Whether to submit now, with ``up`` jobs at work."""
+        if self.exhausted(up):
+            return Permit(allowed=False)
+        not_before = self.deferred
+        if self.failures:
+            delay = min(FIRST_DELAY * 2 ** (self.failures - 1), MAX_DELAY)
+            not_before = max(not_before, self.last + delay)
+        return Permit(allowed=now >= not_before, not_before=not_before)
+
+
+def next_poll(interval: float, *, changed: bool) -> float:
+    """Seconds until the next query, from the last interval and whether that query saw a change."""
+    return MIN_POLL if changed else min(interval * POLL_GROWTH, MAX_POLL)

@@ -1,0 +1,435 @@
+"""Observe, reconcile, apply: one round after the other, in the head's event loop.
+
+The thin edge around pure parts: it runs the batch system's commands, writes the journal and tells
+the scheduler whom to retire.  What is safe to do is decided in :mod:`dask_hpc.control.reconcile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dask_hpc.batch.client import BatchClient
+from dask_hpc.control import backoff, explain
+from dask_hpc.control.backoff import Budget
+from dask_hpc.control.journal import Journal
+from dask_hpc.control.ledger import End, Ledger
+from dask_hpc.control.reconcile import Actions, JobKey, JobView, Phase, reconcile
+from dask_hpc.drivers.base import Listing, log_path
+from dask_hpc.errors import (
+    BatchSystemError,
+    BatchSystemMissing,
+    HPCError,
+    JobStartError,
+    SubmitRejected,
+)
+from dask_hpc.model.job import JobStatus, Submission
+from dask_hpc.model.pool import Pool
+
+logger = logging.getLogger("dask_hpc")
+
+_TAIL_BYTES = 16384
+
+
+class Workers(Protocol):
+    """What the controller asks of the dask scheduler."""
+
+    def load(self) -> Mapping[str, float]:
+        """Bytes held by each worker, by its name."""
+        ...
+
+    async def retire(self, names: Collection[str], *, force: bool) -> set[str]:
+        """Move data off these workers and close them; the names of those that closed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the files of a cluster are.
+
+    Parameters
+    ----------
+    scripts
+        Job script of each pool, by its name.
+    logs
+        Directory of the jobs' logs.
+    """
+
+    scripts: Mapping[str, Path]
+    logs: Path
+
+
+class Controller:
+    """Keeps the jobs of a cluster as many as wanted.
+
+    Parameters
+    ----------
+    name
+        Of the cluster; job names start with it.
+    pools
+        Each pool by its name.
+    client
+        The batch system.
+    journal
+        Where every submission is written first.
+    place
+        Where the files are.
+    workers
+        The scheduler's side.
+    clock
+        Seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        pools: Mapping[str, Pool],
+        client: BatchClient,
+        journal: Journal,
+        place: Place,
+        workers: Workers,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.pools = dict(pools)
+        self.client = client
+        self.ledger = Ledger()
+        self.wanted = dict.fromkeys(pools, 0)
+        self.problem: HPCError | None = None
+        self.rounds = 0
+        self.jobs_submitted = 0
+        self.core_seconds = 0.0
+        self.changed = asyncio.Event()  # set after every change that a waiting user may care about
+        self._journal = journal
+        self._place = place
+        self._workers = workers
+        self._clock = clock
+        self._budget = Budget()
+        self._interval = backoff.MIN_POLL
+        self._next_poll = 0.0
+        self._lock = asyncio.Lock()
+        self._wake = asyncio.Event()
+
+    # -- what the head tells ----------------------------------------------------------------------
+
+    async def scale(self, wanted: Mapping[str, int]) -> None:
+        """Want so many jobs of each pool; the user's word also resumes after failures.
+
+        Raises
+        ------
+        HPCError
+            If the batch system refuses what is to be submitted.
+        """
+        self.wanted.update(wanted)
+        self._budget = Budget()
+        self.problem = None
+        await self.round()
+        if self.problem is not None:
+            raise self.problem
+
+    def worker_joined(self, worker: str) -> None:
+        """Note a worker that registered with the scheduler."""
+        if self.ledger.worker_joined(worker, self._clock()) is not None:
+            self._notify()
+
+    def worker_left(self, worker: str) -> None:
+        """Note a worker that the scheduler lost or let go: its job may have ended, look soon."""
+        if self.ledger.worker_left(worker) is not None:
+            self._interval = backoff.MIN_POLL
+            self._next_poll = min(self._next_poll, self._clock() + 0.5)
+            self._wake.set()
+            self._notify()
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Go round after round until cancelled."""
+        while True:
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause()):
+                    await self._wake.wait()
+            try:
+                await self.round()
+            except OSError as error:  # the journal's disk: nothing is submitted until it is back
+                logger.warning("the controller waits: %s", error)
+                self._interval = self._next_poll = backoff.MAX_POLL + self._clock()
+
+    def _pause(self) -> float | None:
+        now = self._clock()
+        moments = []
+        if self.ledger.to_query():
+            moments.append(self._next_poll)
+        permit = self._permit()
+        if not permit.allowed and permit.not_before is not None:
+            moments.append(permit.not_before)
+        return max(0.0, min(moments) - now) if moments else None
+
+    async def round(self) -> None:
+        """Observe if it is time, reconcile, apply."""
+        async with self._lock:
+            self.rounds += 1
+            if self.ledger.to_query() and self._clock() >= self._next_poll:
+                await self._observe()
+            actions = reconcile(self.wanted, self.views(), self._permit())
+            if actions:
+                await self._apply(actions)
+            await self._cancel_overdue()
+
+    def views(self) -> list[JobView]:
+        """Every live job, with its load where one may have to be chosen to leave."""
+        surplus = self.ledger.live_jobs() > sum(self.wanted.values())
+        return list(self.ledger.views(self._workers.load() if surplus else {}))
+
+    def _permit(self) -> backoff.Permit:
+        return self._budget.permit(self._clock(), self._up)
+
+    @property
+    def _exhausted(self) -> bool:
+        return self._budget.exhausted(self._up)
+
+    @property
+    def _up(self) -> int:
+        # Counted only when it matters: ten thousand jobs make it a millisecond's work.
+        return self.ledger.phases()[Phase.UP] if self._budget.failures else 0
+
+    # -- observe ----------------------------------------------------------------------------------
+
+    async def _observe(self) -> None:
+        try:
+            listing = await self.client.query(self.ledger.to_query())
+        except BatchSystemError as error:
+            logger.info("no answer from the batch system: %s", error)
+            self._schedule(changed=False)
+            return
+        now = self._clock()
+        if vanished := self.ledger.unlisted(listing, now):
+            past = await self.client.history(vanished)
+            ended = {job: status for job, status in past.jobs.items() if not status.state.live}
+            listing = Listing({**ended, **listing.jobs}, listing.names)
+        self._settle_doubts(listing, now)
+        changed, ends = self.ledger.observe(listing, now)
+        await self._account(ends, now)
+        self._report_impossible(changed=changed)
+        for name in self.ledger.prune():
+            self._journal.append("ended", name=name)
+        self._schedule(changed=changed)
+        if changed:
+            self._notify()
+
+    def _schedule(self, *, changed: bool) -> None:
+        self._interval = backoff.next_poll(self._interval, changed=changed)
+        self._next_poll = self._clock() + self._interval
+
+    def _settle_doubts(self, listing: Listing, now: float) -> None:
+        found, absent = self.ledger.adopt(listing, now)
+        for name in found:
+            self._journal.append("submitted", name=name, array=listing.names[name])
+            logger.info("found submission %s again as %s", name, listing.names[name])
+        for name in absent:
+            self._journal.append("absent", name=name)
+            self.ledger.forget(name)
+
+    async def _account(self, ends: list[End], now: float) -> None:
+        if self.ledger.lasted(now):
+            self._budget = self._budget.succeeded()
+        for end in ends:
+            self._charge(end)
+        failures = [end for end in ends if end.failure]
+        if not failures:
+            return
+        self._budget = self._budget.failed(len(failures), now)
+        error = await self._explain(failures)
+        if self._exhausted:
+            self._report(error)
+        else:
+            logger.warning("%s", error)
+
+    def _charge(self, end: End) -> None:
+        start, over = end.status.start, end.status.end
+        if start is not None and over is not None:
+            spec = self.pools[end.pool].spec
+            self.core_seconds += max(0.0, over - start) * spec.cores * spec.nodes
+
+    def _report_impossible(self, *, changed: bool) -> None:
+        if not changed or self.problem is not None:
+            return
+        for key, status in self.statuses().items():
+            if status.impossible:
+                self._report(
+                    JobStartError(
+                        f"job {self.ledger.ids([key])[0]} of cluster {self.name} can never start: "
+                        f"{status.reason}",
+                        hint="close the cluster and ask for what the queue can give",
+                    )
+                )
+                return
+
+    async def _explain(self, failures: list[End]) -> JobStartError:
+        first = failures[0]
+        path = self.log(first.key)
+        log = await asyncio.to_thread(_tail, path)
+        why = explain.cause(first.status, log)
+        many = f"{len(failures)} jobs" if len(failures) > 1 else "a job"
+        node = f" on {first.status.node}" if first.status.node else ""
+        when = "too soon after its workers joined" if first.joined else "before a worker joined"
+        paused = (
+            "; nothing more is submitted until scale() is called again"
+            if self._exhausted
+            else "; it is tried again"
+        )
+        return JobStartError(
+            f"{many} of cluster {self.name} ended {when}{paused}\n"
+            f"  job {first.id}{node}: {first.status.state}\n"
+            f"  cause: {why.text}\n"
+            f"  log {path}:\n{explain.quote_tail(log)}",
+            hint=why.hint,
+        )
+
+    def _report(self, error: HPCError) -> None:
+        self.problem = error
+        logger.error("%s", error)
+        self._notify()
+
+    def _notify(self) -> None:
+        self.changed.set()
+
+    # -- apply ------------------------------------------------------------------------------------
+
+    async def _apply(self, actions: Actions) -> None:
+        for pool, count in actions.submit.items():
+            await self._submit(pool, count)
+        if actions.cancel:
+            await self._cancel(actions.cancel)
+        if actions.retire:
+            await self._retire(actions.retire)
+
+    async def _submit(self, pool: str, count: int) -> None:
+        try:
+            limit = await self.client.array_limit()
+            for first in range(0, count, limit):
+                size = min(limit, count - first)
+                await self._submit_array(Submission(self._new_name(), size), pool)
+        except (SubmitRejected, BatchSystemMissing) as error:
+            self._budget = self._budget.rejected()
+            self._report(error)
+        except BatchSystemError as error:  # in doubt: looked for by its name, not repeated
+            self._budget = self._budget.unanswered(self._clock())
+            logger.warning("no certain answer to a submission, it is looked for: %s", error)
+
+    def _new_name(self) -> str:
+        return f"{self.name}-{secrets.token_hex(4)}"
+
+    async def _submit_array(self, submission: Submission, pool: str) -> None:
+        name = submission.name
+        await asyncio.to_thread(
+            self._journal.append, "intended", name=name, pool=pool, count=submission.count
+        )
+        self.ledger.intend(submission, pool, self._clock())
+        try:
+            array = await self.client.submit(
+                submission, self._place.scripts[pool], self._place.logs
+            )
+        except (SubmitRejected, BatchSystemMissing):
+            self.ledger.forget(name)
+            await asyncio.to_thread(self._journal.append, "refused", name=name)
+            raise
+        except BatchSystemError:
+            self.ledger.submitted(name, None, self._clock())
+            raise
+        self.ledger.submitted(name, array, self._clock())
+        self.jobs_submitted += submission.count
+        await asyncio.to_thread(self._journal.append, "submitted", name=name, array=array)
+        self._schedule(changed=True)
+        logger.info("submitted %s: %d jobs as %s", name, submission.count, array)
+
+    async def _cancel(self, keys: Collection[JobKey]) -> None:
+        self.ledger.leave(keys, self._clock())
+        try:
+            await self.client.cancel(self.ledger.ids(keys), self.ledger.sizes())
+        except BatchSystemError as error:
+            logger.warning("could not cancel, it is tried again: %s", error)
+        self._schedule(changed=True)
+
+    async def _retire(self, keys: Collection[JobKey]) -> None:
+        names = {key: set(self.ledger.arrays[key.name].workers[key.index]) for key in keys}
+        self.ledger.leave(keys, self._clock())
+        everyone = {worker for workers in names.values() for worker in workers}
+        left = await self._workers.retire(everyone, force=not any(self.wanted.values()))
+        for key, workers in names.items():
+            if not workers <= left:  # its data has nowhere to go: keep the job, try again later
+                self.ledger.stay(key)
+        self._schedule(changed=True)
+
+    async def _cancel_overdue(self) -> None:
+        overdue = self.ledger.overdue(self._clock(), backoff.LEAVE_GRACE)
+        if overdue:
+            with suppress(BatchSystemError):
+                await self.client.cancel(self.ledger.ids(overdue), self.ledger.sizes())
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    async def close(self, timeout: float) -> list[JobKey]:
+        """Cancel every job and see them gone.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait for the batch system to confirm.
+
+        Returns
+        -------
+        list
+            Jobs that are not known to have ended, for the caller to report.
+        """
+        async with self._lock:
+            self.wanted = dict.fromkeys(self.wanted, 0)
+            deadline = self._clock() + timeout
+            interval, cancelled = 0.2, set[JobKey]()
+            while live := [view.key for view in self.views()]:
+                fresh = [key for key in live if key not in cancelled]
+                fresh = [key for key in fresh if self.ledger.arrays[key.name].array is not None]
+                if fresh:
+                    cancelled.update(fresh)
+                    await self._cancel(fresh)
+                await asyncio.sleep(interval)
+                interval = min(interval * 1.5, backoff.MIN_POLL)
+                await self._observe()
+                if self._clock() >= deadline:
+                    break
+            left = [view.key for view in self.views()]
+            if not left:
+                self._journal.append("closed")
+            return left
+
+    # -- what others may ask ----------------------------------------------------------------------
+
+    def log(self, key: JobKey) -> Path:
+        """Path of one job's log."""
+        return log_path(self._place.logs, key.name, key.index)
+
+    def statuses(self) -> dict[JobKey, JobStatus]:
+        """The last known status of each job that still matters."""
+        return {
+            JobKey(name, index): status
+            for name, tracked in self.ledger.arrays.items()
+            for index, status in enumerate(tracked.status)
+        }
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,123 @@
+"""Why a job ended, in words a user can act on.
+
+Pure: a status and the tail of a log go in, text comes out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from dask_hpc.model.job import JobState, JobStatus
+
+#: Lines of a log that an error shows.
+TAIL_LINES = 12
+
+_STATES = {
+    JobState.TIMEOUT: (
+        "the batch system killed it at its walltime",
+        "ask for a longer walltime=, or find out what kept its workers from joining",
+    ),
+    JobState.OUT_OF_MEMORY: (
+        "it was killed for using more memory than it asked for",
+        "ask for more memory=, or for fewer processes per job",
+    ),
+    JobState.NODE_FAIL: ("its node failed", ""),
+    JobState.PREEMPTED: ("a job of higher priority took its place", ""),
+    JobState.CANCELLED: ("it was cancelled, not by this cluster", ""),
+    JobState.COMPLETED: ("its script ended without an error before a worker joined", ""),
+    JobState.GONE: (
+        "it ended, and the batch system no longer says how",
+        "the log, if there is one, is all that is left",
+    ),
+    JobState.FAILED: ("its script failed", ""),
+}
+
+# What a log says, what it means, what to do.  The first that matches, last line first.
+_CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
+    (
+        re.compile(r"No module named '?(dask_hpc|distributed|dask)\b"),
+        "the Python on the node has no {0}",
+        (
+            "give the cluster python= with the path of a Python that the nodes have too, "
+            "or activate its environment in job_script_prologue="
+        ),
+    ),
+    (
+        re.compile(r"ModuleNotFoundError: No module named '([^']+)'"),
+        "the Python on the node has no module {0}",
+        "install it in the environment that the nodes use",
+    ),
+    (
+        re.compile(
+            r"(?:exec: |line \d+: )?(\S*python\S*): (?:cannot execute|[Nn]o such file|not found)"
+        ),
+        "the node has no {0}",
+        "give the cluster python= with a path that exists on the nodes, on a shared file system",
+    ),
+    (
+        re.compile(r"dask-hpc worker: ended: (cannot reach the head.*)"),
+        "{0}",
+        (
+            "give the cluster interface= (or host=) that the nodes can reach; firewalls between "
+            "login and compute nodes are common"
+        ),
+    ),
+    (re.compile(r"dask-hpc worker: ended: (.+)"), "{0}", ""),
+    (
+        re.compile(r"(?:oom[-_ ]kill|Out of memory|MemoryError|bad_alloc)", re.IGNORECASE),
+        "it ran out of memory",
+        "ask for more memory=, or for fewer processes per job",
+    ),
+    (re.compile(r"(.*): command not found"), "a command of its script is not there: {0}", ""),
+    (
+        re.compile(r"No space left on device"),
+        "a disk on the node is full",
+        "give the cluster another local_directory=",
+    ),
+    (re.compile(r"Disk quota exceeded"), "your disk quota is used up", "free some space"),
+)
+
+
+class Cause(NamedTuple):
+    """Why a job ended, and what to do."""
+
+    text: str
+    hint: str
+
+
+def cause(status: JobStatus, log: str) -> Cause:
+    """Name the cause of a job's end.
+
+    Parameters
+    ----------
+    status
+        How the batch system says it ended.
+    log
+        What it wrote, or the tail of it.
+
+    Returns
+    -------
+    Cause
+        What the batch system knows for certain (walltime, memory) comes before what the log says.
+    """
+    text, hint = _STATES.get(status.state, (str(status.state), ""))
+    if status.state in (JobState.TIMEOUT, JobState.OUT_OF_MEMORY):
+        return Cause(text, hint)
+    for line in reversed(log.splitlines()):
+        for pattern, meaning, advice in _CAUSES:
+            if match := pattern.search(line):
+                return Cause(meaning.format(*match.groups()), advice or hint)
+    if status.exit_code:
+        text += f" with exit code {status.exit_code}"
+    if status.signal:
+        text += f" by signal {status.signal}"
+    if status.reason:
+        text += f" ({status.reason})"
+    return Cause(text, hint)
+
+
+def quote_tail(log: str, lines: int = TAIL_LINES) -> str:
+    """Last lines of a log, indented for an error message."""
+    kept = [line.rstrip() for line in log.splitlines() if line.strip()][-lines:]
+    return "\n".join(f"    | {line}" for line in kept) or "    | (nothing)"

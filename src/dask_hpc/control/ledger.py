@@ -1,0 +1,295 @@
+"""What is known of every job of a cluster: the controller's memory.
+
+State without I/O: events and observations go in, views for reconcile and ends of jobs come out.
+A query that failed never gets here; one that succeeded and does not list a job is an observation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from dask_hpc.control.backoff import IN_DOUBT_SETTLE, UNLISTED_GRACE
+from dask_hpc.control.reconcile import JobKey, JobView, Phase
+from dask_hpc.drivers.base import Listing
+from dask_hpc.model.job import JobId, JobState, JobStatus, Submission
+
+#: Seconds that a job with workers must last to count as a success: less is a crash after joining
+#: (out of memory while the data loads, a broken preload), which would otherwise loop for ever.
+USEFUL = 30.0
+
+_NOT_OUR_FAULT = frozenset({JobState.PREEMPTED, JobState.NODE_FAIL})
+_PENDING = JobStatus(JobState.PENDING)
+_GONE = JobStatus(JobState.GONE, "no longer listed by the batch system")
+
+
+@dataclass(slots=True)
+class Tracked:
+    """One submission and what is known of its jobs, by index."""
+
+    submission: Submission
+    pool: str
+    since: float  # of the submit command's end, whatever its outcome
+    array: str | None = None
+    status: list[JobStatus] = field(default_factory=list)
+    workers: dict[int, set[str]] = field(default_factory=dict)
+    first_join: dict[int, float] = field(default_factory=dict)
+    leaving: dict[int, float] = field(default_factory=dict)
+    unlisted: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.status = [_PENDING] * self.submission.count
+
+    @property
+    def live(self) -> bool:
+        """Whether any job of it may run or come to run."""
+        return any(status.state.live for status in self.status)
+
+    def live_indices(self) -> list[int]:
+        """Indices of the jobs not known to have ended."""
+        return [index for index, status in enumerate(self.status) if status.state.live]
+
+    def phase(self, index: int) -> Phase:
+        """How far one job is."""
+        state = self.status[index].state
+        if not state.live:
+            return Phase.ENDED
+        if state is JobState.ENDING:
+            return Phase.ENDING
+        if index in self.leaving:
+            return Phase.LEAVING
+        if self.workers.get(index):
+            return Phase.UP
+        if self.array is None:
+            return Phase.IN_DOUBT
+        return Phase.PENDING if state.waiting else Phase.STARTING
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of one job.
+
+    Parameters
+    ----------
+    key, id, pool
+        Which job.
+    status
+        As the batch system told it.
+    joined
+        Whether a worker of it ever joined.
+    failure
+        Whether it counts against the failure budget.
+    """
+
+    key: JobKey
+    id: JobId
+    pool: str
+    status: JobStatus
+    joined: bool
+    failure: bool
+
+
+class Ledger:
+    """Every submission of a cluster that still matters."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, Tracked] = {}
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def intend(self, submission: Submission, pool: str, now: float) -> None:
+        """Count a submission as coming, before the submit command runs."""
+        self.arrays[submission.name] = Tracked(submission, pool, now)
+
+    def submitted(self, name: str, array: str | None, now: float) -> None:
+        """The submit command ended: with an id, or (None) nobody knows how."""
+        tracked = self.arrays[name]
+        tracked.since = now
+        tracked.array = array
+
+    def forget(self, name: str) -> None:
+        """A submission was refused, or proved never to have happened."""
+        del self.arrays[name]
+
+    def leave(self, keys: Iterable[JobKey], now: float) -> None:
+        """We give these jobs up: what becomes of them is no failure."""
+        for name, index in keys:
+            self.arrays[name].leaving.setdefault(index, now)
+
+    def stay(self, key: JobKey) -> None:
+        """A job that could not be given up is counted again."""
+        self.arrays[key.name].leaving.pop(key.index, None)
+
+    def worker_joined(self, worker: str, now: float) -> JobKey | None:
+        """Note a worker by its name; the job it belongs to, or None for a stranger."""
+        key = self.job_of(worker)
+        if key is not None:
+            tracked = self.arrays[key.name]
+            tracked.workers.setdefault(key.index, set()).add(worker)
+            tracked.first_join.setdefault(key.index, now)
+        return key
+
+    def worker_left(self, worker: str) -> JobKey | None:
+        """Note that a worker left; the job it belonged to, or None for a stranger."""
+        key = self.job_of(worker)
+        if key is not None:
+            self.arrays[key.name].workers.get(key.index, set()).discard(worker)
+        return key
+
+    def job_of(self, worker: str) -> JobKey | None:
+        """Find the job of a worker named ``SUBMISSION-INDEX-K``."""
+        name, _, index = worker.rpartition("-")[0].rpartition("-")
+        tracked = self.arrays.get(name)
+        if tracked is None or not index.isdigit() or int(index) >= tracked.submission.count:
+            return None
+        return JobKey(name, int(index))
+
+    # -- observations -----------------------------------------------------------------------------
+
+    def to_query(self) -> dict[str, str | None]:
+        """Name and id of each submission with jobs that may live."""
+        return {name: tracked.array for name, tracked in self.arrays.items() if tracked.live}
+
+    def unlisted(self, listing: Listing, now: float) -> set[str]:
+        """Ids of arrays with live jobs that a successful query did not list, though it should."""
+        return {
+            tracked.array
+            for tracked in self.arrays.values()
+            if tracked.array is not None
+            and now - tracked.since > UNLISTED_GRACE
+            and any(JobId(tracked.array, i) not in listing.jobs for i in tracked.live_indices())
+        }
+
+    def adopt(self, listing: Listing, now: float) -> tuple[list[str], list[str]]:
+        """Settle submissions in doubt by their names.
+
+        Returns
+        -------
+        tuple
+            Names found in the listing, and names proved never to have been submitted.
+        """
+        found, absent = [], []
+        for name, tracked in self.arrays.items():
+            if tracked.array is None and name in listing.names:
+                tracked.array = listing.names[name]
+                found.append(name)
+            elif tracked.array is None and now - tracked.since > IN_DOUBT_SETTLE:
+                absent.append(name)
+        return found, absent
+
+    def observe(self, listing: Listing, now: float) -> tuple[bool, list[End]]:
+        """Take in what a successful query saw.
+
+        Returns
+        -------
+        tuple
+            Whether any job's state changed, and the jobs that ended.
+        """
+        changed, ends = False, []
+        for tracked in self.arrays.values():
+            if tracked.array is None:
+                continue
+            for index in tracked.live_indices():
+                old = tracked.status[index]
+                new = self._seen(tracked, index, listing, now)
+                if new is old:
+                    continue
+                tracked.status[index] = new
+                changed |= new.state is not old.state
+                if not new.state.live:
+                    ends.append(self._end(tracked, index, now))
+        return changed, ends
+
+    def _seen(self, tracked: Tracked, index: int, listing: Listing, now: float) -> JobStatus:
+        assert tracked.array is not None  # noqa: S101  (observe's loop)
+        status = listing.jobs.get(JobId(tracked.array, index))
+        if status is not None:
+            tracked.unlisted.discard(index)
+            return status
+        if now - tracked.since <= UNLISTED_GRACE or index not in tracked.unlisted:
+            tracked.unlisted.add(index)  # believed at the second look: accounting may be late
+            return tracked.status[index]
+        return _GONE
+
+    def _end(self, tracked: Tracked, index: int, now: float) -> End:
+        status, array = tracked.status[index], tracked.array
+        joined = tracked.first_join.get(index)
+        lasted = joined is not None and now - joined >= USEFUL
+        failure = (
+            index not in tracked.leaving
+            and status.state not in _NOT_OUR_FAULT
+            and (
+                joined is None
+                or status.state is JobState.OUT_OF_MEMORY
+                or (not lasted and status.state in (JobState.FAILED, JobState.GONE))
+            )
+        )
+        return End(
+            JobKey(tracked.submission.name, index),
+            JobId(array or "?", index),
+            tracked.pool,
+            status,
+            joined is not None,
+            failure,
+        )
+
+    def prune(self) -> list[str]:
+        """Forget submissions whose jobs have all ended; their names."""
+        over = [
+            name
+            for name, tracked in self.arrays.items()
+            if tracked.array is not None and not tracked.live
+        ]
+        for name in over:
+            del self.arrays[name]
+        return over
+
+    # -- views ------------------------------------------------------------------------------------
+
+    def views(self, load: Mapping[str, float]) -> Iterator[JobView]:
+        """Every live job, for reconcile; ``load`` gives the bytes held by each worker's name."""
+        for name, tracked in self.arrays.items():
+            for index in tracked.live_indices():
+                held = sum(load.get(worker, 0.0) for worker in tracked.workers.get(index, ()))
+                yield JobView(JobKey(name, index), tracked.pool, tracked.phase(index), held)
+
+    def live_jobs(self) -> int:
+        """How many jobs are not known to have ended."""
+        return sum(len(tracked.live_indices()) for tracked in self.arrays.values())
+
+    def phases(self) -> dict[Phase, int]:
+        """How many jobs are in each phase."""
+        count = dict.fromkeys(Phase, 0)
+        for tracked in self.arrays.values():
+            for index in range(tracked.submission.count):
+                count[tracked.phase(index)] += 1
+        return count
+
+    def lasted(self, now: float) -> bool:
+        """Whether a job with workers has lasted long enough to count as a success."""
+        return any(
+            now - joined >= USEFUL and tracked.workers.get(index)
+            for tracked in self.arrays.values()
+            for index, joined in tracked.first_join.items()
+        )
+
+    def overdue(self, now: float, grace: float) -> list[JobKey]:
+        """Jobs given up longer than ``grace`` seconds ago that have not ended."""
+        return [
+            JobKey(name, index)
+            for name, tracked in self.arrays.items()
+            for index, since in tracked.leaving.items()
+            if tracked.status[index].state.live and now - since > grace
+        ]
+
+    def ids(self, keys: Iterable[JobKey]) -> list[JobId]:
+        """Ids of those jobs that have one."""
+        return [
+            JobId(array, key.index)
+            for key in keys
+            if (array := self.arrays[key.name].array) is not None
+        ]
+
+    def sizes(self) -> dict[str, int]:
+        """Jobs in each array, by its id."""
+        return {t.array: t.submission.count for t in self.arrays.values() if t.array is not None}

@@ -1,0 +1,113 @@
+"""Clear away what a cluster left whose head died: its jobs first, then its scheduler file.
+
+Works from the journal alone.  Run as ``python -m dask_hpc.control.reaper DIRECTORY`` it is the
+head's guardian: it waits on its standard input, which the kernel closes when the head dies in
+whatever way, and then clears away.  A head that ends in order says so first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+from dask_hpc.batch.client import BatchClient
+from dask_hpc.control.backoff import IN_DOUBT_SETTLE
+from dask_hpc.control.journal import Journal, Recorded, read, submissions
+from dask_hpc.drivers.base import Listing
+from dask_hpc.drivers.registry import driver
+from dask_hpc.errors import BatchSystemError, BatchSystemUnavailable
+from dask_hpc.model.job import JobId
+
+logger = logging.getLogger("dask_hpc")
+
+JOURNAL = "journal.jsonl"
+SCHEDULER_FILE = "scheduler.json"
+
+#: What a head writes to its guardian before it ends in order.
+GOODBYE = b"bye"
+
+#: Seconds to keep trying when the batch system does not answer: a controller is restarted within
+#: minutes; whoever waits longer has an administrator to ask.
+PATIENCE = 1800.0
+#: Seconds between two tries, and between two looks whether cancelled jobs are gone.
+RETRY = 10.0
+LOOK = 1.0
+
+
+async def reap(directory: Path, *, patience: float = PATIENCE) -> bool:
+    """Cancel every job that the journal in a cluster directory tells of.
+
+    Parameters
+    ----------
+    directory
+        Of a cluster whose head is dead.
+    patience
+        Seconds to keep trying while the batch system does not answer.
+
+    Returns
+    -------
+    bool
+        Whether no job is left; then the scheduler file is gone too.
+    """
+    (directory / SCHEDULER_FILE).unlink(missing_ok=True)  # late jobs end at once without it
+    events = list(read(directory / JOURNAL))
+    if not events or events[-1]["event"] == "closed":
+        return True
+    batch = next((str(e["batch"]) for e in events if e["event"] == "opened"), "")
+    left = [each for each in submissions(events).values() if not each.over]
+    client = BatchClient(driver(batch))
+    started = time.monotonic()
+    # A submission without an id may still be on its way: the submit command outlives its head.
+    settled = started + (IN_DOUBT_SETTLE if any(each.array is None for each in left) else 0.0)
+    while left:
+        try:
+            live = await _cancel_once(client, left)
+        except BatchSystemUnavailable as error:
+            logger.warning("cannot clear away yet: %s", error)
+            live, pause = True, RETRY
+        except BatchSystemError as error:
+            logger.warning("cannot clear away: %s", error)
+            return False
+        else:
+            pause = LOOK
+        if not live and time.monotonic() >= settled:
+            break
+        if time.monotonic() > started + patience:
+            return False
+        await asyncio.sleep(pause)
+    journal = Journal(directory / JOURNAL)
+    journal.append("closed")
+    journal.close()
+    return True
+
+
+async def _cancel_once(client: BatchClient, left: list[Recorded]) -> bool:
+    listing = await client.query({each.name: each.array for each in left})
+    sizes = {
+        array: each.count for each in left if (array := each.array or listing.names.get(each.name))
+    }
+    live = _live(listing, sizes)
+    if live:
+        await client.cancel(live, sizes)
+    return bool(live)
+
+
+def _live(listing: Listing, sizes: dict[str, int]) -> list[JobId]:
+    return [job for job, status in listing.jobs.items() if status.state.live and job.array in sizes]
+
+
+def guard(directory: Path) -> None:
+    """Wait until the head is gone; clear away unless it said goodbye."""
+    said = b""
+    while chunk := os.read(0, 64):
+        said += chunk
+    if said != GOODBYE:
+        asyncio.run(reap(directory))
+
+
+if __name__ == "__main__":
+    guard(Path(sys.argv[1]))

@@ -1,0 +1,224 @@
+"""The controller against a Slurm with faults, on a virtual clock."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dask_hpc.control import backoff
+from dask_hpc.control.reconcile import Phase
+from dask_hpc.errors import JobStartError, SubmitRejected
+from tests.simulation.world import World
+
+# What may happen between two rounds: (what, how much).
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("scale"), st.integers(0, 12)),
+        st.tuples(st.just("step"), st.integers(1, 40)),
+        st.tuples(st.just("down"), st.booleans()),
+        st.tuples(st.just("lose_reply"), st.just(value=True)),
+        st.tuples(st.just("lose_request"), st.just(value=True)),
+        st.tuples(st.just("hide"), st.booleans()),
+        st.tuples(st.just("accounting"), st.booleans()),
+        st.tuples(st.just("slots"), st.integers(0, 12)),
+        st.tuples(st.just("TIMEOUT"), st.integers(0, 11)),
+        st.tuples(st.just("NODE_FAIL"), st.integers(0, 11)),
+        st.tuples(st.just("PREEMPTED"), st.integers(0, 11)),
+        st.tuples(st.just("requeue"), st.integers(0, 11)),
+    ),
+    max_size=30,
+)
+
+
+async def _happen(world: World, what: str, value: int) -> None:
+    if what == "scale":
+        await world.scale(value)
+    elif what == "step":
+        await world.step(value)
+    elif what in ("down", "lose_reply", "lose_request", "hide", "accounting", "slots"):
+        setattr(world.slurm, what, value)
+    elif what == "requeue":
+        world.kill(value, "PENDING")
+    else:
+        world.kill(value, what)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(events=EVENTS)
+@pytest.mark.timeout(300)
+async def test_never_more_jobs_than_wanted_and_in_the_end_as_many(
+    events: list[tuple[str, int]], monkeypatch_wait: None
+) -> None:
+    """Whatever fails, no submission makes too many jobs; once faults stop there are as many as wanted."""
+    world = World(slots=8)
+    wanted = 0
+
+    def check(count: int) -> None:
+        assert world.slurm.live() + count <= wanted, "more jobs than wanted"
+
+    world.slurm.on_submit = check
+    for what, value in events:
+        if what == "scale":
+            wanted = value
+        await _happen(world, what, value)
+    slurm = world.slurm
+    slurm.down = slurm.lose_reply = slurm.lose_request = False
+    slurm.slots = 100
+    if world.controller.problem is not None:  # stopped after failures: the user's word resumes
+        await world.scale(wanted)
+    await world.steps(60, seconds=5)
+    assert slurm.live() == wanted
+    assert world.controller.ledger.phases()[Phase.UP] == wanted
+    known = {event["name"] for event in world.journal.events if event["event"] == "intended"}
+    assert {name for name, _ in slurm.submits} <= known, "a submission the journal does not know"
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_wait() -> object:
+    """Retries of a cancel wait no real seconds."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr("dask_hpc.batch.client.FIRST_WAIT", 0.0)
+    yield None
+    patch.undo()
+
+
+async def test_a_controller_down_for_a_minute_doubles_and_loses_nothing(
+    monkeypatch_wait: None,
+) -> None:
+    """Slurm goes away in the middle of a scale: all jobs are there afterwards, once."""
+    world = World()
+    await world.scale(3)
+    world.slurm.down = True
+    await world.scale(6)
+    await world.steps(12, seconds=5)
+    world.slurm.down = False
+    await world.steps(20, seconds=5)
+    assert world.slurm.live() == 6
+    assert sum(count for _, count in world.slurm.submits) == 6
+
+
+async def test_a_lost_answer_is_found_again_by_name() -> None:
+    """sbatch worked, its answer did not arrive: the jobs are adopted, not submitted again."""
+    world = World(lose_reply=True)
+    await world.scale(5)
+    await world.steps(3)
+    assert len(world.slurm.submits) == 1
+    assert world.controller.ledger.phases()[Phase.UP] == 5
+
+
+async def test_a_lost_request_is_repeated_after_it_is_proved_lost() -> None:
+    """sbatch never arrived: its absence is believed after a while, then it is submitted again."""
+    world = World(lose_request=True)
+    await world.scale(5)
+    await world.steps(5)
+    assert world.slurm.submits == []
+    await world.steps(20)
+    assert [count for _, count in world.slurm.submits] == [5]
+
+
+async def test_a_script_that_fails_is_tried_three_times_and_no_more() -> None:
+    """Repeated start failures end in one error, and nothing more is submitted."""
+    world = World(broken_script=True)
+    await world.scale(1)
+    await world.steps(60)
+    assert len(world.slurm.submits) == backoff.MAX_START_FAILURES
+    assert isinstance(world.controller.problem, JobStartError)
+    await world.steps(60)
+    assert len(world.slurm.submits) == backoff.MAX_START_FAILURES
+
+
+async def test_waiting_in_the_queue_is_no_failure() -> None:
+    """Jobs may pend for a week: nothing is resubmitted, nothing reported."""
+    world = World(slots=0)
+    await world.scale(4)
+    await world.steps(700, seconds=900)
+    assert len(world.slurm.submits) == 1
+    assert world.controller.problem is None
+
+
+async def test_polls_become_rare_while_nothing_changes() -> None:
+    """An hour of waiting costs at most 2 queries a minute."""
+    world = World(slots=0)
+    await world.scale(4)
+    world.slurm.commands.clear()
+    await world.steps(3600, seconds=1)
+    assert world.slurm.commands.count("squeue") <= 125
+
+
+async def test_a_refusal_is_raised_and_not_repeated() -> None:
+    """A bad partition is the user's to mend: scale() raises Slurm's words, once."""
+    words = "Batch job submission failed: Invalid partition name specified"
+    world = World(refuse=words)
+    with pytest.raises(SubmitRejected, match="Invalid partition"):
+        await world.scale(4)
+    await world.steps(30)
+    assert world.slurm.commands.count("sbatch") == 1
+
+
+async def test_an_array_is_split_at_the_sites_limit() -> None:
+    """2,500 jobs with MaxArraySize=1001 are three arrays."""
+    world = World()
+    await world.scale(2500)
+    assert [count for _, count in world.slurm.submits] == [1001, 1001, 498]
+
+
+async def test_pending_jobs_are_given_up_first_then_the_least_loaded() -> None:
+    """Scaling down costs as little as it can, with one scancel."""
+    world = World(slots=4)
+    await world.scale(6)
+    await world.steps(4)
+    name = world.slurm.submits[0][0]
+    world.bytes = {f"{name}-{i}-0": float(10 - i) for i in range(4)}
+    world.slurm.commands.clear()
+    await world.scale(3)
+    assert world.slurm.commands.count("scancel") == 1
+    assert world.retired == [f"{name}-3-0"]
+    await world.steps(3)
+    assert world.slurm.live() == 3
+
+
+async def test_a_worker_whose_data_has_nowhere_to_go_keeps_its_job() -> None:
+    """A retirement that fails is no loss: the job stays."""
+    world = World()
+    await world.scale(2)
+    await world.steps(3)
+    name = world.slurm.submits[0][0]
+    world.stuck = {f"{name}-{i}-0" for i in range(2)}
+    await world.scale(1)
+    await world.steps(3)
+    assert world.slurm.live() == 2
+
+
+async def test_ten_thousand_jobs_cost_one_query_and_little_time_a_round(
+    record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One query per round whatever the number; the round's own work is measured and printed."""
+    world = World(slots=10_000)
+    await world.scale(10_000)
+    await world.steps(3)
+    assert world.controller.ledger.phases()[Phase.UP] == 10_000
+    world.slurm.commands.clear()
+    answers = {}
+
+    async def replay(command: object) -> object:
+        world.slurm.commands.append("squeue")
+        return answers["squeue"]
+
+    now = world.controller.ledger.to_query()
+    answers["squeue"] = await world.slurm.run(world.controller.client.driver.query(now))
+    world.slurm.commands.clear()
+    world.controller.client._runner = replay
+    rounds = 5
+    begin = time.process_time()
+    for _ in range(rounds):
+        world.now += 60
+        await world.controller.round()
+    spent = (time.process_time() - begin) / rounds * 1000
+    assert world.slurm.commands.count("squeue") == rounds
+    record_property("round_cpu_ms", spent)
+    with capsys.disabled():
+        print(f"\n10,000 jobs: {spent:.0f} CPU-ms per round, one query each")
+    assert spent < 1000, "a round at 10,000 jobs must not stall the head"

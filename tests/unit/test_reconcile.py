@@ -1,0 +1,95 @@
+"""The rules of reconcile, each as one test."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dask_hpc.control.backoff import Permit
+from dask_hpc.control.reconcile import Actions, JobKey, JobView, Phase, reconcile
+
+YES, NO = Permit(allowed=True), Permit(allowed=False)
+
+
+def job(index: int, phase: Phase, load: float = 0.0) -> JobView:
+    return JobView(JobKey("c-1", index), "cpu", phase, load)
+
+
+def given_up(actions: Actions) -> set[int]:
+    return {key.index for key in (*actions.cancel, *actions.retire)}
+
+
+def test_what_is_missing_is_submitted() -> None:
+    """Wanted less what comes is submitted at once, in one number."""
+    assert reconcile({"cpu": 5}, [job(0, Phase.UP), job(1, Phase.PENDING)], YES).submit == {
+        "cpu": 3
+    }
+
+
+def test_nothing_is_submitted_without_permit() -> None:
+    """After failures the budget says when."""
+    assert not reconcile({"cpu": 5}, [], NO)
+
+
+def test_a_submission_in_doubt_counts_as_coming() -> None:
+    """What may have been submitted is not submitted again."""
+    assert not reconcile({"cpu": 1}, [job(0, Phase.IN_DOUBT)], YES)
+
+
+def test_a_submission_in_doubt_is_not_cancelled() -> None:
+    """It has no id; when it is found it is one too many and goes then."""
+    assert not reconcile({"cpu": 0}, [job(0, Phase.IN_DOUBT)], YES)
+
+
+def test_a_job_that_leaves_counts_until_it_is_gone() -> None:
+    """Otherwise scaling down and up again would make too many jobs for a while."""
+    assert not reconcile({"cpu": 1}, [job(0, Phase.LEAVING)], YES)
+
+
+def test_a_job_that_has_ended_or_is_tidied_up_is_replaced() -> None:
+    """An epilogue may take minutes; its job is over all the same."""
+    jobs = [job(0, Phase.ENDED), job(1, Phase.ENDING)]
+    assert reconcile({"cpu": 1}, jobs, YES).submit == {"cpu": 1}
+
+
+def test_pending_jobs_go_before_running_ones() -> None:
+    """A pending job costs nothing to give up, results cost time."""
+    jobs = [job(0, Phase.UP), job(1, Phase.STARTING), job(2, Phase.PENDING), job(3, Phase.UP)]
+    actions = reconcile({"cpu": 1}, jobs, YES)
+    assert {key.index for key in actions.cancel} == {1, 2}
+    assert {key.index for key in actions.retire} == {3}
+
+
+def test_the_least_loaded_leaves_first_then_the_youngest() -> None:
+    """What must be moved should be little."""
+    jobs = [job(0, Phase.UP, 5.0), job(1, Phase.UP, 1.0), job(2, Phase.UP, 1.0)]
+    assert given_up(reconcile({"cpu": 2}, jobs, YES)) == {2}
+
+
+def test_a_pool_that_is_not_wanted_leaves() -> None:
+    """Jobs of a pool that nobody mentions are surplus."""
+    assert given_up(reconcile({}, [job(0, Phase.UP)], YES)) == {0}
+
+
+PHASES = st.sampled_from(list(Phase))
+
+
+@given(wanted=st.integers(0, 20), phases=st.lists(PHASES, max_size=30), allowed=st.booleans())
+def test_actions_lead_to_what_is_wanted_and_never_beyond(
+    wanted: int, phases: list[Phase], allowed: bool
+) -> None:
+    """After the actions no more than wanted come, and exactly as many where nothing is in the way."""
+    jobs = [job(i, phase) for i, phase in enumerate(phases)]
+    actions = reconcile({"cpu": wanted}, jobs, Permit(allowed=allowed))
+    coming = sum(phase < Phase.LEAVING for phase in phases)
+    leaving = sum(phase is Phase.LEAVING for phase in phases)
+    doubtful = sum(phase is Phase.IN_DOUBT for phase in phases)
+    submitted = actions.submit.get("cpu", 0)
+    assert not (submitted and given_up(actions)), "never both at once"
+    after = coming + submitted - len(given_up(actions))
+    if submitted:
+        assert after + leaving == wanted
+        assert allowed
+    assert after <= max(wanted, doubtful)
+    assert all(phases[index] < Phase.IN_DOUBT for index in given_up(actions))
+    assert reconcile({"cpu": wanted}, jobs, Permit(allowed=allowed)) == actions, "pure"
