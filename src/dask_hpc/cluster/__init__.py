@@ -1,1 +1,1 @@
-
+"""The cluster a user holds: the only importer of the engine's cluster interface."""

@@ -1,0 +1,76 @@
+"""A scheduler without a batch system: started by hand, ended by a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import signal
+import sys
+from pathlib import Path
+
+from distributed import Security
+
+from dask_hpc.cluster.dashboard import GuardedScheduler, tunnel_line
+from dask_hpc.cluster.head import raise_file_limit
+from dask_hpc.cluster.options import warn_insecure
+from dask_hpc.cluster.security import engine_security, ensure_identity, name_in_dask_config
+from dask_hpc.launch import rendezvous
+
+
+async def run_scheduler(
+    path: Path,
+    *,
+    name: str,
+    interface: str | None,
+    host: str | None,
+    port: int,
+    dashboard_port: int | None,
+    insecure: bool,
+) -> None:
+    """Run a scheduler until SIGINT or SIGTERM.
+
+    Parameters
+    ----------
+    path
+        Of the scheduler file; written once the scheduler listens, removed at the end if it is
+        still ours.
+    name
+        Of the cluster, for messages.
+    interface, host, port
+        Where to listen.
+    dashboard_port
+        On localhost, or None for no dashboard.
+    insecure
+        No encryption, no authentication.
+    """
+    tls = None
+    if insecure:
+        warn_insecure()
+    else:
+        tls = ensure_identity()
+        name_in_dask_config(tls)
+    raise_file_limit()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with GuardedScheduler(
+        protocol="tls" if tls else "tcp",
+        security=engine_security(tls) if tls else Security(require_encryption=False),
+        interface=interface,
+        host=host,
+        port=port,
+        dashboard=dashboard_port is not None,
+        dashboard_address=f"127.0.0.1:{dashboard_port or 0}",
+    ) as scheduler:
+        rendezvous.write(path, scheduler.identity(), cluster=name, owner=getpass.getuser(), tls=tls)
+        ours = rendezvous.read(path)
+        print(f"scheduler at {scheduler.address}, scheduler file {path}", file=sys.stderr)  # noqa: T201
+        if dashboard_port is not None:
+            print(tunnel_line(scheduler.dashboard_url(token=True)), file=sys.stderr)  # noqa: T201
+        finished = asyncio.ensure_future(scheduler.finished())
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((finished, stopped), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if path.exists() and rendezvous.read(path) == ours:  # another scheduler may have come
+            path.unlink()
+    await finished

@@ -1,0 +1,125 @@
+"""The cluster directory: made, claimed, cleared.
+
+``HOME/NAME`` of mode 0700 holds the scheduler file, the job scripts, the journal and the logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from dask_hpc.cluster.security import home, private_directory
+from dask_hpc.control.journal import read
+from dask_hpc.control.reaper import JOURNAL, SCHEDULER_FILE, reap
+from dask_hpc.errors import ClusterDirectoryError
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDirectory:
+    """Paths in one cluster directory.
+
+    Parameters
+    ----------
+    path
+        Of the directory.
+    logs
+        Of the jobs' logs; elsewhere if the user says so.
+    """
+
+    path: Path
+    logs: Path
+
+    @property
+    def scheduler_file(self) -> Path:
+        """Where clients and workers find the scheduler."""
+        return self.path / SCHEDULER_FILE
+
+    @property
+    def journal(self) -> Path:
+        """Where every submission is written first."""
+        return self.path / JOURNAL
+
+    def script(self, pool: str) -> Path:
+        """The job script of a pool."""
+        return self.path / f"job-{pool}.sh"
+
+    def clear(self, *, keep_logs: bool) -> None:
+        """Remove what a closed cluster leaves; the logs too, unless a failure needs them."""
+        for path in (self.scheduler_file, self.journal, *self.path.glob("job-*.sh")):
+            path.unlink(missing_ok=True)
+        if not keep_logs and self.logs.is_relative_to(self.path):
+            shutil.rmtree(self.logs, ignore_errors=True)
+        with contextlib.suppress(OSError):  # logs are kept: so is the directory
+            self.path.rmdir()
+
+
+async def claim(name: str, *, log_directory: str | None) -> ClusterDirectory:
+    """Make the directory of a new cluster, clearing away a dead one of the same name.
+
+    Parameters
+    ----------
+    name
+        Of the cluster.
+    log_directory
+        Where the user wants logs, or None.
+
+    Returns
+    -------
+    ClusterDirectory
+        Ours alone.
+
+    Raises
+    ------
+    ClusterDirectoryError
+        If a cluster of this name runs, or may run on another host; or the directory is not ours.
+    """
+    path = private_directory(home()) / name
+    if not await asyncio.to_thread(_made, path):
+        private_directory(path)
+        _refuse_living(path, name)
+        if not await reap(path, patience=0):
+            raise ClusterDirectoryError(
+                f"jobs of an earlier cluster {name} are left and could not be cancelled",
+                hint="see the batch system's queue, or take another name=",
+            )
+        (path / JOURNAL).unlink(missing_ok=True)
+    logs = Path(log_directory).absolute() if log_directory else path / "logs"
+    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return ClusterDirectory(path, logs)
+
+
+def _made(path: Path) -> bool:
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _refuse_living(path: Path, name: str) -> None:
+    events = list(read(path / JOURNAL))
+    if not events or events[-1]["event"] == "closed":
+        return
+    opened = next((event for event in events if event["event"] == "opened"), {})
+    host, pid = str(opened.get("host", "")), int(opened.get("pid", 0))
+    if host == socket.gethostname() and not _alive(pid):
+        return
+    raise ClusterDirectoryError(
+        f"a cluster {name} runs already: its head is process {pid} on {host}",
+        hint=f"take another name=; if that host is dead for good, remove {path}",
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid > 0

@@ -1,0 +1,273 @@
+"""The head: the dask Scheduler and the controller in one event loop.
+
+Starts and ends both, writes the scheduler file, keeps the guardian.  It runs in the user's process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+
+import dask.config
+from distributed import Scheduler, Security
+from distributed.core import Status
+from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.utils import get_ip_interface
+
+from dask_hpc.batch.client import BatchClient
+from dask_hpc.cluster.dashboard import GuardedScheduler
+from dask_hpc.cluster.directory import ClusterDirectory
+from dask_hpc.cluster.options import ClusterOptions, job_environment, pool_for
+from dask_hpc.cluster.security import engine_security
+from dask_hpc.control.controller import Controller, Place
+from dask_hpc.control.journal import Journal
+from dask_hpc.control.reaper import GOODBYE
+from dask_hpc.drivers.base import Driver
+from dask_hpc.drivers.script import job_script
+from dask_hpc.errors import ConfigurationError
+from dask_hpc.launch import rendezvous
+from dask_hpc.model.tls import TLSFiles
+
+logger = logging.getLogger("dask_hpc")
+
+#: Each worker costs the scheduler two or three file descriptors.
+_FILES_WANTED = 65536
+
+
+#: Seconds that workers may take to close before the scheduler closes without them.
+_DISMISSAL = 5.0
+
+_AT_WORK = (Status.running, Status.init)
+
+
+class Membership(SchedulerPlugin):
+    """Tells the controller which workers join and leave."""
+
+    name = "dask-hpc-membership"
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._names: dict[str, str] = {}
+        self.empty = asyncio.Event()
+        self.empty.set()
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """See the engine's SchedulerPlugin."""
+        self._names[worker] = str(scheduler.workers[worker].name)
+        self.empty.clear()
+        self._controller.worker_joined(self._names[worker])
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **_: object) -> None:  # noqa: ARG002
+        """See the engine's SchedulerPlugin."""
+        if (name := self._names.pop(worker, None)) is not None:
+            self._controller.worker_left(name)
+        if not self._names:
+            self.empty.set()
+
+
+class SchedulerWorkers:
+    """The controller's view of the scheduler's workers."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def load(self) -> Mapping[str, float]:
+        """Bytes held by each worker, by its name."""
+        return {str(ws.name): float(ws.nbytes) for ws in self._scheduler.workers.values()}
+
+    async def retire(self, names: Collection[str], *, force: bool) -> set[str]:
+        """Move data off workers and close them; names of those that closed.
+
+        Parameters
+        ----------
+        names
+            Of the workers.
+        force
+            Close them even where their data has nowhere to go (the user wants no workers at all).
+        """
+        addresses = self._addresses(names)
+        await self._scheduler.retire_workers(
+            workers=addresses, close_workers=True, remove=True, stimulus_id="dask-hpc-retire"
+        )
+        if force:
+            for address in self._addresses(names):
+                await self._scheduler.remove_worker(
+                    address=address, stimulus_id="dask-hpc-scale-to-zero", expected=True
+                )
+        return set(names) - {str(ws.name) for ws in self._scheduler.workers.values()}
+
+    def _addresses(self, names: Collection[str]) -> list[str]:
+        return [ws.address for ws in self._scheduler.workers.values() if str(ws.name) in names]
+
+
+class Head:
+    """A running scheduler and controller.
+
+    Parameters
+    ----------
+    name
+        Of the cluster.
+    options
+        What the cluster was asked for.
+    driver
+        Of the batch system.
+    directory
+        Claimed for this cluster.
+    tls
+        Identity of the user, or None for an insecure cluster.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        options: ClusterOptions,
+        driver: Driver,
+        directory: ClusterDirectory,
+        tls: TLSFiles | None,
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.driver = driver
+        self.directory = directory
+        self.tls = tls
+        self.client = BatchClient(driver)
+        self.pool = pool_for(
+            options,
+            scheduler_file=directory.scheduler_file,
+            logs=directory.logs,
+            environment=job_environment(
+                dask.config.get("distributed.nanny.pre-spawn-environ"), os.environ
+            ),
+        )
+        self.script = job_script(self.pool.spec, driver)
+        self.scheduler: Scheduler
+        self.controller: Controller
+        self._journal: Journal
+        self._membership: Membership
+        self._loop_task: asyncio.Task[None]
+        self._guardian: subprocess.Popen[bytes]
+
+    @property
+    def security(self) -> Security:
+        """What the cluster's own connections use."""
+        return engine_security(self.tls) if self.tls else Security(require_encryption=False)
+
+    async def start(self) -> None:
+        """Start everything.
+
+        Raises
+        ------
+        ConfigurationError
+            If the interface does not exist.
+        OSError
+            If the cluster directory cannot be written.
+        """
+        raise_file_limit()
+        self.scheduler = await GuardedScheduler(
+            protocol="tls" if self.tls else "tcp",
+            security=self.security,
+            host=self._host(),
+            port=0,
+            dashboard=self.options.dashboard,
+            dashboard_address=f"127.0.0.1:{self.options.dashboard_port}",
+        )
+        script = self.directory.script(self.pool.name)
+        rendezvous.write_atomically(script, self.script)
+        self._journal = Journal(self.directory.journal)
+        self._journal.append(
+            "opened", batch=self.driver.name, host=socket.gethostname(), pid=os.getpid()
+        )
+        self.controller = Controller(
+            name=self.name,
+            pools={self.pool.name: self.pool},
+            client=self.client,
+            journal=self._journal,
+            place=Place({self.pool.name: script}, self.directory.logs),
+            workers=SchedulerWorkers(self.scheduler),
+        )
+        self._membership = Membership(self.controller)
+        self.scheduler.add_plugin(self._membership)
+        rendezvous.write(
+            self.directory.scheduler_file,
+            self.scheduler.identity(),
+            cluster=self.name,
+            owner=getpass.getuser(),
+            tls=self.tls,
+        )
+        self._guardian = _start_guardian(self.directory)
+        self._loop_task = asyncio.create_task(self.controller.run(), name="dask-hpc controller")
+        self._loop_task.add_done_callback(_log_death)
+
+    def _host(self) -> str | None:
+        interface = self.options.scheduler_interface or self.options.interface
+        if self.options.host or not interface:
+            return self.options.host or ("127.0.0.1" if self.driver.name == "local" else None)
+        try:
+            return str(get_ip_interface(interface))
+        except ValueError as error:
+            raise ConfigurationError(
+                f"the scheduler cannot use interface {interface!r}: {error}",
+                hint="scheduler_interface= names the one of this machine, interface= the nodes'",
+            ) from None
+
+    def running_workers(self) -> int:
+        """Workers that have joined and take tasks (one that just registered is about to)."""
+        return sum(ws.status in _AT_WORK for ws in self.scheduler.workers.values())
+
+    async def close(self) -> list[str]:
+        """End everything; ids of jobs that are not known to have ended."""
+        self._loop_task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._loop_task
+        await self._dismiss_workers()
+        await self.scheduler.close(reason="the cluster was closed")
+        left = await self.controller.close(self.options.close_timeout)
+        self._journal.close()
+        if left:  # the guardian sees no goodbye and goes on trying to clear them away
+            assert self._guardian.stdin is not None  # noqa: S101  (a pipe, by _start_guardian)
+            self._guardian.stdin.close()
+            return [str(job) for job in self.controller.ledger.ids(left)] or ["(in doubt)"]
+        await asyncio.to_thread(self._guardian.communicate, GOODBYE)
+        self.directory.clear(keep_logs=self.controller.problem is not None)
+        return []
+
+    async def _dismiss_workers(self) -> None:
+        """See the workers off first: a scheduler that closes on them logs an error for each."""
+        for address in list(self.scheduler.workers):
+            self.scheduler.close_worker(address)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DISMISSAL):
+                await self._membership.empty.wait()
+
+
+def _start_guardian(directory: ClusterDirectory) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dask_hpc.control.reaper", str(directory.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # neither Ctrl-C nor the end of the terminal may take it along
+        cwd="/",
+    )
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: the engine's own CLI does it, nobody else."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _log_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("the controller died: no job is replaced any more", exc_info=error)

@@ -1,0 +1,394 @@
+"""HPCCluster and its named forms: what a user holds in a script or a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import secrets
+import weakref
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
+from typing import Any, ClassVar
+
+from distributed.core import Status, rpc
+from distributed.deploy.cluster import Cluster
+from distributed.utils import Log, Logs, silence_logging_cmgr
+
+from dask_hpc.batch.detect import detect
+from dask_hpc.cluster import present
+from dask_hpc.cluster.dashboard import tunnel_line
+from dask_hpc.cluster.directory import claim
+from dask_hpc.cluster.head import Head
+from dask_hpc.cluster.options import check_name, resolve, warn_insecure
+from dask_hpc.cluster.security import ensure_identity, name_in_dask_config
+from dask_hpc.config.reader import settings
+from dask_hpc.drivers.registry import driver
+from dask_hpc.errors import ConfigurationError, HPCError, WorkersTimeout
+from dask_hpc.units import parse_memory, parse_walltime
+
+logger = logging.getLogger("dask_hpc")
+
+#: Bytes of each job's log that `get_logs` returns at most.
+_LOG_BYTES = 1 << 20
+
+
+class HPCCluster(Cluster):
+    """A Dask cluster whose workers are jobs of a batch system.
+
+    Parameters
+    ----------
+    batch
+        Name of the batch system (``"slurm"``, ``"local"``), or None for the one this machine has.
+    name
+        Of the cluster; its directory and its jobs are called so.  Default: a random one.
+    n_workers
+        Workers to ask for at once; see :meth:`scale`.
+    asynchronous
+        Whether it is used from a running event loop, with ``await``.
+    loop
+        The engine's event loop to run in.
+    security
+        False is the same as ``insecure=True``.
+    silence_logs
+        Level below which the engine's own log is not shown.
+    **options
+        What each job asks for, in dask-jobqueue's words: ``cores, memory, processes, gpus,
+        walltime, queue, account, job_extra_directives, job_directives_skip, job_script_prologue,
+        job_script_epilogue, shebang, python, log_directory, interface, scheduler_interface, host,
+        local_directory, death_timeout, fork_preload, worker_extra_args, dashboard,
+        dashboard_port, insecure, close_timeout``.  The configuration (``dask-hpc``) gives defaults.
+
+    Raises
+    ------
+    ConfigurationError
+        If an option is unknown, missing or senseless; nothing was submitted then.
+    ClusterDirectoryError, IdentityError
+        If the cluster directory or the TLS identity cannot be trusted.
+
+    Examples
+    --------
+    >>> from dask_hpc import HPCCluster
+    >>> with HPCCluster(cores=8, memory="16 GiB", walltime="1 h") as cluster:  # doctest: +SKIP
+    ...     cluster.scale(jobs=4)
+    ...     client = cluster.get_client()
+    """
+
+    batch: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        *,
+        batch: str | None = None,
+        name: str | None = None,
+        n_workers: int = 0,
+        asynchronous: bool = False,
+        loop: Any = None,
+        security: bool | None = None,
+        silence_logs: int = logging.WARNING,
+        **options: Any,
+    ) -> None:
+        self.status = Status.created  # what __del__ looks at, should anything below raise
+        chosen = batch or self.batch or settings()["batch"] or detect().name
+        self.driver = driver(chosen)
+        if security is False:
+            options["insecure"] = True
+        elif security not in (None, True):
+            raise ConfigurationError(
+                "security= takes True or False: every cluster uses your own identity",
+                hint="leave it out; see the README on security",
+            )
+        if self.driver.name == "local":
+            options.setdefault("cores", settings("local")["cores"] or os.cpu_count())
+        self.options = resolve(options, settings(self.driver.name))
+        if self.options.insecure:
+            warn_insecure()
+        self._head: Head | None = None
+        self._ask_first = n_workers
+        self._silence = ExitStack()
+        self._silence_logs = silence_logs
+        super().__init__(
+            asynchronous=asynchronous,
+            loop=loop,
+            quiet=True,
+            name=check_name(name or f"dask-{secrets.token_hex(3)}"),
+        )
+        _living.add(self)
+        if not self.called_from_running_loop:
+            self._loop_runner.start()
+            self.sync(self._start)
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def __await__(self) -> Any:
+        async def started() -> HPCCluster:
+            if self.status is Status.created:
+                await self._start()
+            return self
+
+        return started().__await__()
+
+    async def _start(self) -> None:
+        tls = None
+        self._silence.enter_context(silence_logging_cmgr(self._silence_logs))
+        try:
+            if not self.options.insecure:
+                tls = await asyncio.to_thread(ensure_identity)
+                await asyncio.to_thread(name_in_dask_config, tls)
+            directory = await claim(self.name, log_directory=self.options.log_directory)
+            head = Head(
+                name=self.name,
+                options=self.options,
+                driver=self.driver,
+                directory=directory,
+                tls=tls,
+            )
+            try:
+                await head.start()
+            except BaseException:
+                directory.clear(keep_logs=False)
+                raise
+            self._head = head
+            self.security = head.security
+            self.scheduler_comm = rpc(
+                head.scheduler.address, connection_args=self.security.get_connection_args("client")
+            )
+            await super()._start()
+        except BaseException:
+            self.status = Status.closed if self._head is None else self.status
+            await self._close()
+            raise
+        if self._ask_first:
+            await self._scale(self._jobs(self._ask_first))
+
+    async def _close(self) -> None:
+        if self.status is Status.closed:
+            return
+        try:
+            await self._end()
+        finally:
+            self._silence.close()
+
+    async def _end(self) -> None:
+        await super()._close()
+        _living.discard(self)
+        if self._head is not None:
+            left = await self._head.close()
+            if left:
+                logger.error(
+                    "jobs %s of cluster %s may be left in the queue: the batch system did not "
+                    "confirm; they are cancelled as soon as it answers",
+                    ", ".join(left),
+                    self.name,
+                )
+
+    @property
+    def head(self) -> Head:
+        """The running scheduler and controller."""
+        if self._head is None:
+            raise HPCError(f"cluster {self.name} has not started", hint="await it first")
+        return self._head
+
+    # -- size -------------------------------------------------------------------------------------
+
+    def scale(
+        self,
+        n: int | None = None,
+        *,
+        jobs: int | None = None,
+        cores: int | None = None,
+        memory: str | int | None = None,
+    ) -> Any:
+        """Want so many workers; whole jobs are submitted or closed to have at least that many.
+
+        Fewer: pending jobs go first; then workers hand their results over before they leave.
+
+        Parameters
+        ----------
+        n
+            Workers.
+        jobs
+            Jobs.
+        cores
+            Threads in all.
+        memory
+            Memory of the workers in all, as bytes or text.
+
+        Raises
+        ------
+        ConfigurationError
+            Unless exactly one of the four is given, and not negative.
+        SubmitRejected
+            If the batch system refuses the jobs, in its own words.
+        """
+        return self._do(self._scale, self._jobs(n, jobs=jobs, cores=cores, memory=memory))
+
+    def _jobs(
+        self,
+        n: int | None = None,
+        *,
+        jobs: int | None = None,
+        cores: int | None = None,
+        memory: str | int | None = None,
+    ) -> int:
+        given = [value for value in (n, jobs, cores, memory) if value is not None]
+        if len(given) != 1:
+            raise ConfigurationError("scale() takes exactly one of n, jobs=, cores=, memory=")
+        if not isinstance(given[0], str) and given[0] < 0:
+            raise ConfigurationError(f"cannot scale to {given[0]}")
+        layout = self.options.layout
+        if jobs is not None:
+            return jobs
+        if n is not None:
+            return layout.jobs_for_workers(n)
+        if cores is not None:
+            return layout.jobs_for_cores(cores)
+        return layout.jobs_for_memory(parse_memory(memory)) if memory else 0
+
+    async def _scale(self, jobs: int) -> None:
+        await self.head.controller.scale({self.head.pool.name: jobs})
+
+    def _do(self, coroutine: Callable[..., Awaitable[None]], *args: Any) -> Any:
+        """Run to the end, or, in an event loop, start at once and give back what can be awaited."""
+        if self.called_from_running_loop:
+            return asyncio.ensure_future(coroutine(*args))
+        return self.sync(coroutine, *args)
+
+    def adapt(self, *_: Any, **__: Any) -> Any:
+        """Refuse: adaptive scaling is not in this version."""
+        raise ConfigurationError(
+            "adapt() is not in this version", hint="use scale(), as often as you like"
+        )
+
+    async def _wait_for_workers(
+        self, n_workers: int = 0, timeout: float | str | None = None
+    ) -> None:
+        seconds = parse_walltime(timeout) if isinstance(timeout, str) else timeout
+        controller = self.head.controller
+        try:
+            async with asyncio.timeout(seconds):
+                while self.head.running_workers() < n_workers:
+                    if controller.problem is not None:
+                        raise controller.problem
+                    controller.changed.clear()
+                    await controller.changed.wait()
+        except TimeoutError:
+            raise WorkersTimeout(
+                f"{self.head.running_workers()} of {n_workers} workers joined cluster {self.name} "
+                f"in {seconds:g} s; jobs: {present.jobs_line(controller)}",
+                hint="time in the queue is no failure: wait longer, or ask for less per job",
+            ) from None
+
+    # -- what there is to see ---------------------------------------------------------------------
+
+    def job_script(self) -> str:
+        """The script that each job runs."""
+        return self.head.script
+
+    @property
+    def log_directory(self) -> str:
+        """Directory of the jobs' logs."""
+        return str(self.head.directory.logs)
+
+    @property
+    def scheduler_file(self) -> str:
+        """Path of the scheduler file: ``Client(scheduler_file=...)`` connects from anywhere."""
+        return str(self.head.directory.scheduler_file)
+
+    @property
+    def dashboard_link(self) -> str:
+        """Address of the dashboard on this machine, without the token that opens it."""
+        return self.head.scheduler.dashboard_url(token=False) if self._head else ""
+
+    @property
+    def dashboard_help(self) -> str:
+        """One line that says how to see the dashboard in a browser; it holds the secret token."""
+        return tunnel_line(self.head.scheduler.dashboard_url(token=True))
+
+    def report(self) -> dict[str, Any]:
+        """What the cluster has used so far.
+
+        Returns
+        -------
+        dict
+            ``jobs_submitted``; ``core_seconds`` allocated to jobs that have ended; ``commands``
+            run, by name.
+        """
+        controller = self.head.controller
+        return {
+            "jobs_submitted": controller.jobs_submitted,
+            "core_seconds": controller.core_seconds,
+            "commands": dict(self.head.client.commands),
+        }
+
+    def get_logs(
+        self,
+        cluster: bool = True,  # noqa: FBT001, FBT002  (the engine's signature)
+        scheduler: bool = True,  # noqa: FBT001, FBT002
+        workers: bool = True,  # noqa: FBT001, FBT002
+        jobs: bool = True,  # noqa: FBT001, FBT002
+    ) -> Any:
+        """Logs of the scheduler, of the workers and of the jobs.
+
+        Parameters
+        ----------
+        cluster, scheduler, workers
+            As in the engine.
+        jobs
+            Whether to read the jobs' log files; each is named by its path.
+
+        Returns
+        -------
+        distributed.utils.Logs
+            Text by name.
+        """
+        return self.sync(
+            self._get_logs, cluster=cluster, scheduler=scheduler, workers=workers, jobs=jobs
+        )
+
+    async def _get_logs(
+        self,
+        cluster: bool = True,  # noqa: FBT001, FBT002
+        scheduler: bool = True,  # noqa: FBT001, FBT002
+        workers: bool = True,  # noqa: FBT001, FBT002
+        jobs: bool = True,  # noqa: FBT001, FBT002
+    ) -> Logs:
+        logs = await super()._get_logs(cluster=cluster, scheduler=scheduler, workers=workers)
+        if jobs:
+            for path in sorted(self.head.directory.logs.glob(f"{self.name}-*.log")):
+                data = await asyncio.to_thread(path.read_bytes)
+                logs[str(path)] = Log(data[-_LOG_BYTES:].decode(errors="replace"))
+        return logs
+
+    def __repr__(self) -> str:
+        return present.text(self)
+
+    def _repr_html_(self, cluster_status: str | None = None) -> str:
+        status = present.html_rows(self) + (cluster_status or "")
+        html: str = super()._repr_html_(cluster_status=status)
+        return html
+
+
+class SLURMCluster(HPCCluster):
+    """An :class:`HPCCluster` on Slurm."""
+
+    batch = "slurm"
+
+
+class LocalJobCluster(HPCCluster):
+    """An :class:`HPCCluster` on the embedded batch system of this machine."""
+
+    batch = "local"
+
+
+_living: weakref.WeakSet[HPCCluster] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what a script left open; the guardian would too, but later and without a word."""
+    for cluster in list(_living):
+        with suppress(Exception):  # the interpreter ends: nobody is left to tell
+            if not cluster.asynchronous:
+                cluster.close(timeout=cluster.options.close_timeout)

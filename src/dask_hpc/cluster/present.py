@@ -1,0 +1,83 @@
+"""How a cluster describes itself: one line of text, rows of HTML.
+
+Reads, never changes; every value that reaches HTML is escaped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from html import escape
+from typing import TYPE_CHECKING
+
+from dask.utils import format_bytes
+
+from dask_hpc.control.reconcile import Phase
+from dask_hpc.model.job import JobState
+
+if TYPE_CHECKING:
+    from dask_hpc.cluster.hpc_cluster import HPCCluster
+    from dask_hpc.control.controller import Controller
+
+_PHASES = {
+    Phase.UP: "running",
+    Phase.STARTING: "starting",
+    Phase.PENDING: "pending",
+    Phase.IN_DOUBT: "in doubt",
+    Phase.LEAVING: "leaving",
+}
+
+
+def jobs_line(controller: Controller) -> str:
+    """Say how many jobs there are and why some wait: ``4 wanted: 3 running, 1 pending (...)``."""
+    phases = controller.ledger.phases()
+    parts = []
+    for phase, word in _PHASES.items():
+        if count := phases[phase]:
+            why = f" ({reasons(controller)})" if phase is Phase.PENDING else ""
+            parts.append(f"{count} {word}{why if why != ' ()' else ''}")
+    line = f"{sum(controller.wanted.values())} wanted: {', '.join(parts) or 'none'}"
+    return f"{line}; stopped after failures" if controller.problem else line
+
+
+def reasons(controller: Controller) -> str:
+    """The most frequent reasons for which jobs wait."""
+    waiting = Counter(
+        f"held: {status.reason}" if status.state is JobState.HELD else status.reason
+        for status in controller.statuses().values()
+        if status.state.waiting and status.reason
+    )
+    return "; ".join(reason for reason, _ in waiting.most_common(2))
+
+
+def text(cluster: HPCCluster) -> str:
+    """One line for ``repr``."""
+    kind = type(cluster).__name__
+    if cluster._head is None:  # noqa: SLF001  (a repr must not raise)
+        return f"{kind}({cluster.name!r}, not started)"
+    workers = cluster.scheduler_info["workers"].values()
+    memory = sum(worker["memory_limit"] or 0 for worker in workers)
+    return (
+        f"{kind}({cluster.name!r}, jobs: {jobs_line(cluster.head.controller)}, "
+        f"workers: {len(workers)}, threads: {sum(worker['nthreads'] for worker in workers)}, "
+        f"memory: {format_bytes(memory)}, {cluster.status.name})"
+    )
+
+
+def html_rows(cluster: HPCCluster) -> str:
+    """Table rows for the engine's HTML of a cluster."""
+    if cluster._head is None:  # noqa: SLF001
+        return ""
+    controller = cluster.head.controller
+    rows = {
+        "Batch system": cluster.driver.name,
+        "Jobs": jobs_line(controller),
+        "Logs": cluster.log_directory,
+    }
+    if controller.problem is not None:
+        rows["Failure"] = str(controller.problem)
+    return "".join(
+        f'<tr><td style="text-align: left;"><strong>{name}:</strong></td>'
+        f'<td style="text-align: left;"><pre style="white-space: pre-wrap; margin: 0">'
+        f"{escape(value)}</pre></td></tr>"
+        for name, value in rows.items()
+    )
