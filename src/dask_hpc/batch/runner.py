@@ -52,6 +52,7 @@ async def run(command: Command, *, timeout: float = TIMEOUT, cap: int = OUTPUT_C
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env=command.environment(os.environ),
             start_new_session=True,  # Ctrl-C in the user's terminal must not cut a submission short
         )
     except FileNotFoundError:
@@ -81,7 +82,7 @@ async def run(command: Command, *, timeout: float = TIMEOUT, cap: int = OUTPUT_C
     return Output(command, returncode, _text(stdout), _text(stderr))
 
 
-class _TooMuch(Exception):  # noqa: N818  (never leaves this file)
+class _TooMuch(Exception):
     """A command prints more than the cap."""
 
 

@@ -6,23 +6,45 @@ It runs nothing, waits for nothing and remembers nothing; :mod:`dask_hpc.batch` 
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import ClassVar
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, ClassVar
 
-from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command to run: an argument list, never a shell line."""
+    """One command to run: an argument list, never a shell line.
+
+    Parameters
+    ----------
+    argv
+        The program and its arguments.
+    unset
+        Environment variables that it must not see, as shell patterns: a user's own defaults for
+        the batch system's commands may filter what they list or change how they write it.
+    """
 
     argv: tuple[str, ...]
+    unset: tuple[str, ...] = ()
+
+    def environment(self, current: Mapping[str, str]) -> dict[str, str]:
+        """The environment to run it in, made from the current one."""
+        return {
+            name: value
+            for name, value in current.items()
+            if not any(fnmatchcase(name, pattern) for pattern in self.unset)
+        }
 
     def __str__(self) -> str:
-        return " ".join(self.argv)
+        return shlex.join(self.argv)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +133,7 @@ class Driver(ABC):
         """
 
     def history(self, arrays: Collection[str]) -> Command | None:  # noqa: ARG002
-        """One command for the ends of jobs that `query` no longer lists; None where there is none.
-        """
+        """One command for the ends of jobs that `query` no longer lists; None without one."""
         return None
 
     def ended(self, output: Output) -> Listing:  # noqa: ARG002

@@ -6,16 +6,18 @@ what is code by intent: directives, prologue and epilogue.
 
 from __future__ import annotations
 
+import re
 import shlex
 from functools import cache
 from typing import TYPE_CHECKING
 
-from dask_hpc.drivers.base import Driver
 from dask_hpc.errors import ConfigurationError
-from dask_hpc.model.job import JobSpec
 
 if TYPE_CHECKING:
     import jinja2
+
+    from dask_hpc.drivers.base import Driver
+    from dask_hpc.model.job import JobSpec
 
 #: In a command, this word becomes the worker name prefix that the shell of the job knows.
 WORKER_PREFIX = "@worker-prefix@"
@@ -33,10 +35,16 @@ export {{ name }}={{ value }}
 {{ line }}
 {% endfor %}
 {{ command }}
+{% if epilogue %}
+dask_hpc_status=$?
 {% for line in epilogue %}
 {{ line }}
 {% endfor %}
+exit "$dask_hpc_status"
+{% endif %}
 """
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @cache
@@ -62,13 +70,14 @@ def job_script(spec: JobSpec, driver: Driver) -> str:
     Returns
     -------
     str
-        A shell script.  With no epilogue its command replaces the shell (``exec``), so that
-        signals of the batch system reach it and one process less runs on the node.
+        A shell script that ends as its command does.  With no epilogue the command replaces the
+        shell (``exec``), so that signals of the batch system reach it and one process less runs on
+        the node.  ``directives_skip`` leaves out what the driver writes, never `spec.directives`.
 
     Raises
     ------
     ConfigurationError
-        If a value would break out of its line.
+        If a value would break out of its line, or a name or value cannot be in a script.
     """
     words = [
         f'"${{{driver.job_name_variable}}}-${{{driver.index_variable}}}"'
@@ -77,13 +86,16 @@ def job_script(spec: JobSpec, driver: Driver) -> str:
         for word in spec.command
     ]
     command = " ".join(words)
-    directives = [
-        directive
-        for directive in (*driver.directives(spec), *spec.directives)
-        if directive.replace("=", " ").split()[0] not in spec.directives_skip
+    generated = [
+        line for line in driver.directives(spec) if _option(line) not in spec.directives_skip
     ]
-    _reject_line_breaks(directives)
-    return _template().render(
+    directives = [*generated, *(line for line in spec.directives if line.strip())]
+    for line in directives:
+        _check_directive(line, driver.directive_prefix)
+    for name, _ in spec.environment:
+        if _VARIABLE.fullmatch(name) is None:
+            raise ConfigurationError(f"not a name of an environment variable: {name!r}")
+    script = _template().render(
         shebang=spec.shebang,
         prefix=driver.directive_prefix,
         directives=directives,
@@ -92,12 +104,24 @@ def job_script(spec: JobSpec, driver: Driver) -> str:
         epilogue=spec.epilogue,
         command=command if spec.epilogue else f"exec {command}",
     )
+    if "\0" in script:
+        raise ConfigurationError("a job script cannot hold a null character")
+    return script
 
 
-def _reject_line_breaks(directives: list[str]) -> None:
-    for directive in directives:
-        if "\n" in directive or "\r" in directive:
-            raise ConfigurationError(
-                f"a directive must be one line, not {directive!r}",
-                hint="pass several directives as several list items",
-            )
+def _option(directive: str) -> str:
+    """Name of a directive's option: ``--mem`` of ``--mem=4G``, ``-l`` of ``-l select=1``."""
+    return re.split(r"[=\s]", directive.strip(), maxsplit=1)[0]
+
+
+def _check_directive(line: str, prefix: str) -> None:
+    if "\n" in line or "\r" in line:
+        raise ConfigurationError(
+            f"a directive must be one line, not {line!r}",
+            hint="pass several directives as several list items",
+        )
+    if line.lstrip().startswith("#"):  # the batch system would take it for a comment, silently
+        raise ConfigurationError(
+            f"write a directive without its prefix {prefix}: {line!r}",
+            hint="for example --exclusive",
+        )
