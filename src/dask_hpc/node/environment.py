@@ -1,0 +1,46 @@
+"""The environment that must stand before the interpreter starts, and how to get it.
+
+Nothing large may be imported here: the process may be replaced right after.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: What workers need and cannot set for themselves any more: the hash seed is read at exec, the
+#: thread counts when numpy's libraries are loaded.  Values are the engine's own
+#: (``distributed.nanny.pre-spawn-environ``); the seed must be equal in all workers of a cluster.
+#: malloc's trim threshold, the engine's fifth, is set by `spawn` once the imports are done.
+DEFAULTS: Mapping[str, str] = {
+    "PYTHONHASHSEED": "6640",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def missing(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables to add: what the user set stays, but a random hash seed does not."""
+    lacking = {name: value for name, value in DEFAULTS.items() if name not in environ}
+    if environ.get("PYTHONHASHSEED") in {"", "random"}:
+        lacking["PYTHONHASHSEED"] = DEFAULTS["PYTHONHASHSEED"]
+    return lacking
+
+
+def ensure() -> None:
+    """Replace this process by itself with the environment that workers need, if it lacks some.
+
+    Job scripts export the variables, so this costs an interpreter start only where a person typed
+    the command.
+    """
+    lacking = missing(os.environ)
+    if lacking:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        arguments = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, arguments, {**os.environ, **lacking})  # noqa: S606  (no shell)

@@ -1,0 +1,221 @@
+"""Finding the head: its address, its security, and whether anybody answers there.
+
+Workers are not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dask_hpc.errors import ConfigurationError, HeadUnreachable, RendezvousError
+from dask_hpc.launch import rendezvous
+from dask_hpc.launch.rendezvous import Rendezvous
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distributed import Security
+
+    from dask_hpc.model.tls import TLSFiles
+    from dask_hpc.node.options import WorkerOptions
+
+#: Seconds of one attempt; between two the scheduler file is read again: a new head may have come.
+ATTEMPT = 5.0
+#: Mean seconds between two attempts: a thousand jobs must not knock at once.
+PAUSE = 1.0
+#: Seconds of being refused after which a head counts as dead, whatever the death timeout: it
+#: writes its file only once it listens, so a host that answers "nobody listens" tells of its end.
+#: Jobs that start after their head has died must not hold nodes for minutes.
+REFUSED = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A scheduler that answered."""
+
+    address: str
+    security: Security
+
+    async def answers(self, timeout: float) -> bool:
+        """Whether somebody answers at the address, in so many seconds."""
+        return await _knock(self.address, self.security, timeout) is None
+
+
+def find(options: WorkerOptions) -> Rendezvous:
+    """Say where the head should be, waiting for its file if need be.
+
+    Parameters
+    ----------
+    options
+        Name the file or the address.
+
+    Returns
+    -------
+    Rendezvous
+        Of the file, or made up from the address.
+
+    Raises
+    ------
+    RendezvousError
+        If there is no usable file in time.
+    ConfigurationError
+        If the address has no TLS and nobody said that it may.
+    """
+    if options.scheduler_file is not None:
+        found = rendezvous.wait(options.scheduler_file, options.death_timeout)
+    else:
+        found = Rendezvous(_with_protocol(options))
+    if not (options.insecure or found.address.startswith(("tls://", "wss://"))):
+        raise ConfigurationError(
+            f"the head at {found.address} has no TLS: who reaches it runs code as you",
+            hint="start it with TLS, or say --insecure here as well",
+        )
+    return found
+
+
+def _with_protocol(options: WorkerOptions) -> str:
+    address = options.scheduler or ""
+    protocol = options.protocol or ("tcp" if options.insecure else "tls")
+    return address if "://" in address else f"{protocol}://{address}"
+
+
+def own_address(address: str) -> str:
+    """Address of this node from which the head is reached, in brackets if IPv6."""
+    from distributed.comm import get_address_host
+    from distributed.comm.addressing import unparse_host_port
+    from distributed.utils import get_ip
+
+    return str(unparse_host_port(get_ip(get_address_host(address))))
+
+
+def security_for(tls: TLSFiles | None, *, insecure: bool) -> Security:
+    """Build the engine's security.
+
+    Parameters
+    ----------
+    tls
+        The identity, in all roles; None takes the one of the dask configuration.
+    insecure
+        Whether connections without TLS are accepted.
+
+    Returns
+    -------
+    distributed.Security
+        Requires encryption unless insecure.
+
+    Raises
+    ------
+    ConfigurationError
+        If the files of the identity cannot be read.
+    """
+    from distributed import Security
+
+    files: dict[str, Any] = {} if tls is None else {"tls_ca_file": tls.ca_file}
+    if tls is not None:
+        for role in ("client", "scheduler", "worker"):
+            files |= {f"tls_{role}_cert": tls.cert, f"tls_{role}_key": tls.key}
+    security = Security(require_encryption=not insecure, **files)
+    try:
+        context = security.get_connection_args("worker")["ssl_context"]
+    except OSError as error:
+        raise ConfigurationError(
+            f"the TLS identity cannot be used: {error}",
+            hint="it must be readable on the nodes: keep it on a file system that they share",
+        ) from error
+    if context is None and not insecure:
+        raise ConfigurationError(
+            "there is no TLS identity to connect with",
+            hint="use the --scheduler-file of the cluster, or give --tls-ca-file, --tls-cert and"
+            " --tls-key",
+        )
+    return security
+
+
+async def reach(options: WorkerOptions, found: Rendezvous) -> Head:
+    """Connect to the head once, trying until the death timeout.
+
+    Parameters
+    ----------
+    options
+        Their scheduler file is read again between attempts.
+    found
+        Where the head should be.
+
+    Returns
+    -------
+    Head
+        It answered.
+
+    Raises
+    ------
+    HeadUnreachable
+        If nobody answered in time.
+    """
+    deadline = time.monotonic() + options.death_timeout
+    refused_since: float | None = None
+    while True:
+        security = security_for(found.tls or options.tls, insecure=options.insecure)
+        left = deadline - time.monotonic()
+        error = await _knock(found.address, security, max(0.5, min(ATTEMPT, left)))
+        if error is None:
+            return Head(found.address, security)
+        now = time.monotonic()
+        if isinstance(root_cause(error), ConnectionRefusedError):
+            refused_since = refused_since or now
+            deadline = min(deadline, refused_since + REFUSED)
+        if now + PAUSE > deadline:
+            raise _unreachable(options, found, error)
+        await asyncio.sleep(PAUSE * random.uniform(0.5, 1.5))  # noqa: S311  (spreads load)
+        again = _read_again(options.scheduler_file, found)
+        if again != found:  # a new head has come
+            refused_since, deadline = None, now + options.death_timeout
+        found = again
+
+
+async def _knock(address: str, security: Security, timeout: float) -> OSError | None:
+    """Connect as the engine does, TLS and all: a bare TCP probe would be logged by the head."""
+    from distributed.comm import connect
+
+    try:
+        async with asyncio.timeout(timeout + 1):  # the engine's timeout ends before its handshake
+            comm = await connect(address, timeout=timeout, **security.get_connection_args("worker"))
+            await comm.close()
+    except OSError as error:  # timeouts and the engine's CommClosedError are such
+        return error
+    return None
+
+
+def _read_again(path: Path | None, found: Rendezvous) -> Rendezvous:
+    if path is None:
+        return found
+    try:
+        return rendezvous.read(path)
+    except RendezvousError:  # being written, or removed with the head: what we know is all we have
+        return found
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What first went wrong: the engine wraps errors, and its wrapping tells a user nothing."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _unreachable(options: WorkerOptions, found: Rendezvous, error: OSError) -> HeadUnreachable:
+    cause = root_cause(error)
+    where = found.address
+    hint = "check that this node can reach it: --interface of the head, firewall"
+    if options.scheduler_file is not None:
+        where += f", named in {options.scheduler_file}, {found.writer}"
+        if isinstance(cause, ConnectionRefusedError):
+            where += " (stale: nothing listens there any more)"
+            hint = "the head has ended: start it again, or remove the file"
+    return HeadUnreachable(
+        f"{where} did not answer in {options.death_timeout:g} s:"
+        f" {str(cause) or type(cause).__name__}",
+        hint=hint,
+    )

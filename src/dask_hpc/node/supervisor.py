@@ -1,0 +1,273 @@
+"""One job on one node: import the engine once, fork its workers, stay until they end.
+
+Workers and nannies are the engine's.  This file starts them, notices when the head is gone, obeys
+signals, and says in its last line why it ended.  It restarts nothing itself: nannies do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from dask_hpc.errors import HPCError
+from dask_hpc.node import ending, head, interface, limits, options, spawn
+from dask_hpc.node.ending import Ending, ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterator
+
+    from dask_hpc.node.head import Head
+    from dask_hpc.node.limits import Plan
+    from dask_hpc.node.options import WorkerOptions
+    from dask_hpc.node.worker import JobNanny
+
+#: Seconds a worker may take to close before it is killed.
+CLOSE_SECONDS = 5.0
+#: Seconds for closing all, the killing included; then the fork server takes the rest with it.
+CLOSE_BOUND = 3 * CLOSE_SECONDS
+#: Seconds in which the head must answer when a worker has lost it.
+DOUBT_SECONDS = 2.0
+#: Seconds that workers get to end by themselves once the head is gone: nothing is left to save.
+GONE_SECONDS = 1.0
+#: Seconds between two looks at workers that are being started again.
+LOOK_EVERY = 10.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(wanted: WorkerOptions) -> int:
+    """Run the workers of a job on this node until they end.
+
+    Parameters
+    ----------
+    wanted
+        What to run.
+
+    Returns
+    -------
+    int
+        An :class:`~dask_hpc.node.ending.ExitCode`, or 128 + the number of a signal.  The last line
+        on standard error is ``dask-hpc worker: ended: <reason>``.
+    """
+    try:
+        with _signals_raise():
+            end = _run(wanted)
+    except HPCError as error:
+        end = ending.failed(error)
+    except _Signalled as caught:
+        end = ending.signalled(caught.number)
+    except Exception as error:  # noqa: BLE001  (whatever it is, the log must not end without a word)
+        traceback.print_exc()
+        end = ending.unexpected(error)
+    say(f"ended: {end.reason}")
+    return end.code
+
+
+def say(line: str) -> None:
+    """Tell whoever reads the job's log."""
+    sys.stderr.write(f"dask-hpc worker: {line}\n")
+    sys.stderr.flush()
+
+
+class _Signalled(BaseException):
+    """A signal came while nothing had to be closed yet; no `except Exception` may keep it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Until the event loop watches signals itself, one of them ends what is being done."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        raise _Signalled(number)
+
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(wanted: WorkerOptions) -> Ending:
+    plan = limits.plan(wanted, limits.look())
+    for note in plan.notes:
+        say(f"warning: {note}")
+    _raise_descriptor_limit()
+    server = spawn.start(_modules(wanted))
+    try:
+        found = head.find(wanted)
+        return asyncio.run(_supervise(wanted, plan, found))
+    finally:
+        spawn.stop(server)
+
+
+def _modules(wanted: WorkerOptions) -> list[str]:
+    modules = list(wanted.fork_preload)
+    if wanted.worker_class is not None:  # a wrong name shows now, and once
+        modules.append(wanted.worker_class.rpartition(".")[0])
+    return modules
+
+
+def _raise_descriptor_limit() -> None:
+    # Workers hold a connection to every other worker they ever fetched from.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # some containers refuse; then it stays
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _supervise(wanted: WorkerOptions, plan: Plan, found: Any) -> Ending:
+    reached = await head.reach(wanted, found)
+    return await _Job(wanted, plan, reached).run()
+
+
+class _Job:
+    """The nannies of this job, and what has been heard of them."""
+
+    def __init__(self, wanted: WorkerOptions, plan: Plan, reached: Head) -> None:
+        self.wanted = wanted
+        self.head = reached
+        self.reasons: list[str] = []
+        self.doubt = asyncio.Event()
+        self.signal: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.nannies = self._nannies(plan)
+
+    def _told(self, reason: str) -> None:
+        self.reasons.append(reason)
+        if reason == ending.BROKEN:
+            self.doubt.set()
+
+    def _nannies(self, plan: Plan) -> list[JobNanny]:
+        from dask_hpc.node.worker import JobNanny
+
+        layout, wanted = plan.layout, self.wanted
+        names = options.worker_names(
+            wanted, layout.workers, unique=f"{socket.gethostname()}-{os.getpid()}"
+        )
+        ports = options.share_ports(wanted.worker_port, wanted.nanny_port, layout.workers)
+        shared = self._nanny_options(plan)
+        return [
+            JobNanny(self.head.address, name=name, port=nanny, worker_port=worker, **shared)
+            for name, (worker, nanny) in zip(
+                names, ((w or 0, n or 0) for w, n in ports), strict=True
+            )
+        ]
+
+    def _nanny_options(self, plan: Plan) -> dict[str, Any]:
+        from dask_hpc.node.worker import make_worker
+
+        wanted = self.wanted
+        optional = {
+            "lifetime": wanted.lifetime,
+            "lifetime_stagger": wanted.lifetime_stagger,
+            "lifetime_restart": wanted.lifetime_restart,
+        }
+        return {
+            "told": self._told,
+            "security": self.head.security,
+            "nthreads": plan.layout.threads,
+            "memory_limit": plan.layout.memory or 0,
+            "host": self._host(),
+            "protocol": wanted.protocol,
+            "local_directory": wanted.local_directory,
+            "death_timeout": wanted.death_timeout,
+            "resources": dict(wanted.resources) or None,
+            "preload": list(wanted.preload) or None,
+            "preload_argv": list(wanted.preload_argv) or None,
+            "preload_nanny": list(wanted.preload_nanny) or None,
+            "worker_class": functools.partial(make_worker, base=wanted.worker_class),
+            "dashboard": False,
+            **{name: value for name, value in optional.items() if value is not None},
+        }
+
+    def _host(self) -> str:
+        """Address to listen on: one, and not all of the node's as the engine's worker would."""
+        if self.wanted.interface:
+            return interface.address_of(self.wanted.interface, interface.read_interfaces())
+        return self.wanted.host or head.own_address(self.head.address)
+
+    async def run(self) -> Ending:
+        """Start all workers and stay until they end, the head is gone, or a signal comes."""
+        self._watch_signals()
+        signalled = asyncio.create_task(self._signalled())
+        gone = asyncio.create_task(self._head_gone())
+        ended = asyncio.create_task(self._start_and_wait())
+        tasks = (signalled, gone, ended)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            first = next(task for task in (ended, signalled, gone) if task in done)
+            if first is gone:
+                await asyncio.wait([ended], timeout=GONE_SECONDS)
+            end = first.result()
+        finally:
+            await self._close("supervisor-ends")
+            for task in tasks:  # after: a nanny whose start is cancelled closes no worker
+                task.cancel()
+        return end
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: int) -> None:
+        if not self.signal.done():
+            self.signal.set_result(number)
+
+    async def _signalled(self) -> Ending:
+        number = await asyncio.shield(self.signal)
+        say(f"{signal.Signals(number).name}: closing")
+        return ending.signalled(number)
+
+    async def _start_and_wait(self) -> Ending:
+        began = time.monotonic()
+        results = await asyncio.gather(*map(_start, self.nannies), return_exceptions=True)
+        errors = [result for result in results if isinstance(result, BaseException)]
+        if errors:
+            return ending.start_failed(head.root_cause(errors[0]))
+        say(
+            f"{len(self.nannies)} workers joined {self.head.address}"
+            f" in {time.monotonic() - began:.2f} s"
+        )
+        await asyncio.gather(*(nanny.finished() for nanny in self.nannies))
+        return ending.finished(self.reasons)
+
+    async def _head_gone(self) -> Ending:
+        """Return when the head does not answer any more.
+
+        A nanny does not watch the head: one that starts its worker again would try for ever.
+        """
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self.doubt.wait()
+            restarting = any(not nanny.settled for nanny in self.nannies)
+            if (self.doubt.is_set() or restarting) and not await self.head.answers(DOUBT_SECONDS):
+                return ending.head_gone(self.head.address)
+            self.doubt.clear()
+
+    async def _close(self, reason: str) -> None:
+        closing = [nanny.close(timeout=CLOSE_SECONDS, reason=reason) for nanny in self.nannies]
+        try:
+            async with asyncio.timeout(CLOSE_BOUND):
+                await asyncio.gather(*closing, return_exceptions=True)
+        except TimeoutError:
+            say("warning: workers did not close in time and are killed")
+
+
+async def _start(nanny: Awaitable[Any]) -> None:
+    await nanny
+
+
+__all__ = ["ExitCode", "run"]
