@@ -14,7 +14,7 @@ import dask.config
 import pytest
 from distributed import Client, Scheduler, Worker
 
-from dask_hpc.cluster import certificates, security
+from dask_hpc.cluster import certificates, dask_config, security
 from dask_hpc.launch import rendezvous
 
 PLAIN_CLIENT = """
@@ -97,7 +97,7 @@ class TestPlainDask:
     async def test_a_plain_client_connects_with_the_scheduler_file_alone(self, home):
         """A fresh process that never imports dask-hpc speaks TLS: the yaml names the files."""
         tls = security.ensure_identity()
-        assert security.name_in_dask_config(tls) is not None
+        assert dask_config.name_in_dask_config(tls) is not None
         async with cluster_of(tls, home) as (scheduler, path):
             assert (await python(PLAIN_CLIENT, path)).strip() == scheduler.address
             assert scheduler.address.startswith("tls://")
@@ -105,7 +105,7 @@ class TestPlainDask:
     async def test_this_process_connects_at_once(self, home):
         """No new process is needed after the first use."""
         tls = security.ensure_identity()
-        security.name_in_dask_config(tls)
+        dask_config.name_in_dask_config(tls)
         async with (
             cluster_of(tls, home) as (scheduler, path),
             Client(scheduler_file=path, asynchronous=True, set_as_default=False) as client,
@@ -114,7 +114,7 @@ class TestPlainDask:
 
     async def test_a_local_cluster_is_as_before(self, home):
         """With the yaml present, plain dask on one machine uses tcp and computes."""
-        security.name_in_dask_config(security.ensure_identity())
+        dask_config.name_in_dask_config(security.ensure_identity())
         threads, processes = (await python(PLAIN_CLUSTER)).splitlines()
         assert threads.startswith("inproc://")
         assert processes.startswith("tcp://")

@@ -29,8 +29,9 @@ class Element:
 class FakeSlurm:
     """One controller and a number of slots.
 
-    `down`: nobody answers.  `lose_reply`: the next sbatch works, its answer is lost.  `lose_request`:
-    the next sbatch never arrives.  `hide`: squeue forgets ended jobs at once (small MinJobAge).
+    `down`: nobody answers.  `lose_reply`: the next sbatch works, its answer is lost.
+    `lose_request`: the next sbatch never arrives.
+    `hide`: squeue forgets ended jobs at once (small MinJobAge).
     `broken_script`: jobs fail as they start.
     """
 

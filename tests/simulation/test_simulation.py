@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from dask_hpc.control import backoff
 from dask_hpc.control.reconcile import Phase
 from dask_hpc.errors import JobStartError, SubmitRejected
+from dask_hpc.model.job import JobStatus
 from tests.simulation.world import World
 
 # What may happen between two rounds: (what, how much).
@@ -52,7 +54,7 @@ async def _happen(world: World, what: str, value: int) -> None:
 async def test_never_more_jobs_than_wanted_and_in_the_end_as_many(
     events: list[tuple[str, int]], monkeypatch_wait: None
 ) -> None:
-    """Whatever fails, no submission makes too many jobs; once faults stop there are as many as wanted."""
+    """Whatever fails, no submission makes too many jobs; when faults stop there are enough."""
     world = World(slots=8)
     wanted = 0
 
@@ -156,6 +158,27 @@ async def test_a_refusal_is_raised_and_not_repeated() -> None:
         await world.scale(4)
     await world.steps(30)
     assert world.slurm.commands.count("sbatch") == 1
+
+
+async def test_the_loop_itself_polls_after_a_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop sleeps without a date while there are no jobs; scale() wakes it."""
+    monkeypatch.setattr(backoff, "MIN_POLL", 0.01)
+    world = World(slots=0)
+    world.controller._clock = time.monotonic
+    loop = asyncio.create_task(world.controller.run())
+    try:
+        await asyncio.sleep(0)
+        await world.scale(1)
+        async with asyncio.timeout(5):
+            while not any("free resources" in s.reason for s in _statuses(world)):
+                world.controller.changed.clear()
+                await world.controller.changed.wait()
+    finally:
+        loop.cancel()
+
+
+def _statuses(world: World) -> list[JobStatus]:
+    return list(world.controller.ledger.statuses().values())
 
 
 async def test_an_array_is_split_at_the_sites_limit() -> None:

@@ -78,7 +78,7 @@ PHASES = st.sampled_from(list(Phase))
 def test_actions_lead_to_what_is_wanted_and_never_beyond(
     wanted: int, phases: list[Phase], allowed: bool
 ) -> None:
-    """After the actions no more than wanted come, and exactly as many where nothing is in the way."""
+    """After the actions no more than wanted come, and as many where nothing is in the way."""
     jobs = [job(i, phase) for i, phase in enumerate(phases)]
     actions = reconcile({"cpu": wanted}, jobs, Permit(allowed=allowed))
     coming = sum(phase < Phase.LEAVING for phase in phases)

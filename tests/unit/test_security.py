@@ -15,7 +15,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from dask_hpc.cluster import certificates, security
+from dask_hpc.cluster import certificates, dask_config, security
 from dask_hpc.errors import ClusterDirectoryError, IdentityError
 
 if TYPE_CHECKING:
@@ -420,37 +420,37 @@ class TestDaskConfiguration:
 
     def test_the_yaml_names_the_identity(self, tls, tmp_path):
         """Paths of the authority, and of certificate and key for each role."""
-        path = security.name_in_dask_config(tls)
-        assert path == tmp_path / ".config/dask" / security.CONFIG_FILE
+        path = dask_config.name_in_dask_config(tls)
+        assert path == tmp_path / ".config/dask" / dask_config.CONFIG_FILE
         pair = {"cert": tls.cert, "key": tls.key}
         named = {"ca-file": tls.ca_file, "scheduler": pair, "worker": pair, "client": pair}
         assert yaml.safe_load(path.read_text()) == {"distributed": {"comm": {"tls": named}}}
 
     def test_the_yaml_says_what_it_is(self, tls):
         """Whoever finds it reads what it is for and that it may be removed."""
-        text = security.name_in_dask_config(tls).read_text()
+        text = dask_config.name_in_dask_config(tls).read_text()
         assert text.startswith("# Written by dask-hpc")
         assert "Removing this file is safe" in text
 
     def test_this_process_knows_it_at_once(self, tls):
         """No new process is needed."""
-        security.name_in_dask_config(tls)
+        dask_config.name_in_dask_config(tls)
         values = [dask.config.get(f"distributed.comm.tls.{key}") for key in keys()]
         assert values == [tls.ca_file, *[tls.cert, tls.key] * 3]
 
     def test_the_same_content_is_not_written_again(self, tls):
         """The file is touched only when it changes."""
-        path = security.name_in_dask_config(tls)
+        path = dask_config.name_in_dask_config(tls)
         os.utime(path, (1, 1))
-        assert security.name_in_dask_config(tls) == path
+        assert dask_config.name_in_dask_config(tls) == path
         assert path.stat().st_mtime == 1
 
     def test_another_home_takes_its_place(self, tls, tmp_path, monkeypatch):
         """An identity that moved is named at its new place: the old name was ours."""
-        security.name_in_dask_config(tls)
+        dask_config.name_in_dask_config(tls)
         monkeypatch.setenv("DASK_HPC_HOME", str(tmp_path / "other"))
         moved = security.ensure_identity()
-        path = security.name_in_dask_config(moved)
+        path = dask_config.name_in_dask_config(moved)
         assert tls.ca_file not in path.read_text()
         assert dask.config.get("distributed.comm.tls.ca-file") == moved.ca_file
 
@@ -458,26 +458,26 @@ class TestDaskConfiguration:
     def test_the_users_own_identity_wins(self, tls, tmp_path, caplog, key):
         """If the user's configuration names an identity, nothing is written and the log says so."""
         with dask.config.set({f"distributed.comm.tls.{key}": "/site/own.pem"}):
-            assert security.name_in_dask_config(tls) is None
+            assert dask_config.name_in_dask_config(tls) is None
             assert dask.config.get(f"distributed.comm.tls.{key}") == "/site/own.pem"
         assert "/site/own.pem" in caplog.text
         assert not (tmp_path / ".config").exists()
 
     def test_a_file_of_the_users_own_is_not_overwritten(self, tls, tmp_path, caplog):
         """A file of that name without our first line is somebody else's."""
-        path = tmp_path / ".config/dask" / security.CONFIG_FILE
+        path = tmp_path / ".config/dask" / dask_config.CONFIG_FILE
         path.parent.mkdir(parents=True)
         path.write_text("distributed: {}\n")
-        assert security.name_in_dask_config(tls) is None
+        assert dask_config.name_in_dask_config(tls) is None
         assert path.read_text() == "distributed: {}\n"
         assert "not ours" in caplog.text
 
     def test_a_damaged_file_of_ours_is_written_again(self, tls):
         """A yaml of ours that cannot be read is replaced."""
-        path = security.name_in_dask_config(tls)
+        path = dask_config.name_in_dask_config(tls)
         before = path.read_text()
         path.write_text(before + "{")
-        assert security.name_in_dask_config(tls).read_text() == before
+        assert dask_config.name_in_dask_config(tls).read_text() == before
 
     def test_a_configuration_directory_of_the_users_choice_is_used(
         self, tls, tmp_path, monkeypatch
@@ -485,7 +485,7 @@ class TestDaskConfiguration:
         """$DASK_CONFIG, if it is a directory, is where the yaml goes."""
         (tmp_path / "chosen").mkdir()
         monkeypatch.setattr(dask.config, "PATH", str(tmp_path / "chosen"))
-        assert security.name_in_dask_config(tls).parent == tmp_path / "chosen"
+        assert dask_config.name_in_dask_config(tls).parent == tmp_path / "chosen"
 
     def test_a_configuration_file_of_the_users_choice_is_left_alone(
         self, tls, tmp_path, monkeypatch
@@ -493,11 +493,11 @@ class TestDaskConfiguration:
         """$DASK_CONFIG may be one file: the yaml goes to the directory that is always read."""
         (tmp_path / "one.yaml").write_text("{}\n")
         monkeypatch.setattr(dask.config, "PATH", str(tmp_path / "one.yaml"))
-        assert security.name_in_dask_config(tls).parent == tmp_path / ".config" / "dask"
+        assert dask_config.name_in_dask_config(tls).parent == tmp_path / ".config" / "dask"
 
     def test_a_read_only_home_is_told_and_does_not_stop_us(self, tls, tmp_path, caplog):
         """The yaml is a convenience: a cluster starts without it."""
         (tmp_path / ".config").write_text("in the way")
-        assert security.name_in_dask_config(tls) is None
+        assert dask_config.name_in_dask_config(tls) is None
         assert "cannot write" in caplog.text
         assert dask.config.get("distributed.comm.tls.ca-file") == tls.ca_file

@@ -11,9 +11,10 @@ from pathlib import Path
 from distributed import Security
 
 from dask_hpc.cluster.dashboard import GuardedScheduler, tunnel_line
+from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.head import raise_file_limit
 from dask_hpc.cluster.options import warn_insecure
-from dask_hpc.cluster.security import engine_security, ensure_identity, name_in_dask_config
+from dask_hpc.cluster.security import engine_security, ensure_identity
 from dask_hpc.launch import rendezvous
 
 
@@ -64,9 +65,9 @@ async def run_scheduler(
     ) as scheduler:
         rendezvous.write(path, scheduler.identity(), cluster=name, owner=getpass.getuser(), tls=tls)
         ours = rendezvous.read(path)
-        print(f"scheduler at {scheduler.address}, scheduler file {path}", file=sys.stderr)  # noqa: T201
+        _say(f"scheduler at {scheduler.address}, scheduler file {path}")
         if dashboard_port is not None:
-            print(tunnel_line(scheduler.dashboard_url(token=True)), file=sys.stderr)  # noqa: T201
+            _say(tunnel_line(scheduler.dashboard_url(token=True)))
         finished = asyncio.ensure_future(scheduler.finished())
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait((finished, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -74,3 +75,8 @@ async def run_scheduler(
         if path.exists() and rendezvous.read(path) == ours:  # another scheduler may have come
             path.unlink()
     await finished
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

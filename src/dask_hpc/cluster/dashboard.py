@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from distributed import Scheduler
+from distributed.http import get_handlers
 from distributed.http.routing import RoutingApplication
 from distributed.utils import clean_dashboard_address
 from tornado.httpserver import HTTPServer
 from tornado.web import RequestHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tornado.httputil import HTTPServerRequest
 
@@ -64,11 +65,16 @@ class GuardedApplication(RoutingApplication):
     token
         What a request must show: ``?token=`` once, afterwards the cookie that it left; or
         ``Authorization: Bearer``.
+    prepare
+        Called before each request that may pass.
     """
 
-    def __init__(self, routes: list[Any], *, token: str) -> None:
+    def __init__(
+        self, routes: list[Any], *, token: str, prepare: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(routes)
         self._token = token
+        self._prepare = prepare
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """Return the engine's handler for a request that may pass, otherwise one that refuses."""
@@ -79,6 +85,7 @@ class GuardedApplication(RoutingApplication):
             welcome = {"cookie": cookie, "token": self._token}
             return self.get_handler_delegate(request, _Welcome, welcome)
         if self._is_token(_in_header(request)) or self._is_token(_in_cookie(request, cookie)):
+            self._prepare()
             return super().find_handler(request, **kwargs)
         return self.get_handler_delegate(request, _Refuse, {"why": _REFUSED})
 
@@ -206,6 +213,13 @@ class GuardedScheduler(Scheduler):
     `dashboard_token`.  It speaks plain HTTP: an ssh tunnel encrypts what leaves the machine, so
     the engine's ``distributed.scheduler.dashboard.tls`` is not used.
 
+    Parameters
+    ----------
+    dashboard
+        Whether to show the engine's pages.
+    options
+        Of the engine's Scheduler.
+
     Attributes
     ----------
     dashboard_token
@@ -213,6 +227,10 @@ class GuardedScheduler(Scheduler):
     """
 
     dashboard_token: str
+
+    def __init__(self, *, dashboard: bool = True, **options: Any) -> None:
+        self._pages_wanted = dashboard
+        super().__init__(dashboard=False, **options)
 
     def start_http_server(
         self,
@@ -240,7 +258,9 @@ class GuardedScheduler(Scheduler):
             If this machine lets us listen nowhere.
         """
         self.dashboard_token = secrets.token_urlsafe(32)
-        self.http_application = GuardedApplication(routes, token=self.dashboard_token)
+        self.http_application = GuardedApplication(
+            routes, token=self.dashboard_token, prepare=self._connect_pages
+        )
         self.http_server = HTTPServer(
             self.http_application, ssl_options=ssl_options, max_body_size=_LARGEST_BODY
         )
@@ -249,6 +269,23 @@ class GuardedScheduler(Scheduler):
         self.http_server.add_sockets([bound])
         self.http_server.address, self.http_server.port = bound.getsockname()
         self.services["dashboard"] = self.http_server
+
+    def _connect_pages(self) -> None:
+        """Load the engine's pages when somebody first looks.
+
+        They bring bokeh, as long to import as the rest of the engine: a cluster that nobody watches
+        starts without it.
+        """
+        if not self._pages_wanted:
+            return
+        self._pages_wanted = False
+        try:
+            from distributed.dashboard.scheduler import connect
+        except ImportError:  # no bokeh: the engine has a page that says so
+            routes = get_handlers(self, ["distributed.http.scheduler.missing_bokeh"], prefix="/")
+            self.http_application.add_handlers(".*$", routes)
+        else:
+            connect(self.http_application, self.http_server, self, prefix="/")
 
     def dashboard_url(self, *, token: bool) -> str:
         """Return the dashboard's link on this machine.

@@ -18,6 +18,9 @@ from dask_hpc.control.journal import read
 from dask_hpc.control.reaper import JOURNAL, SCHEDULER_FILE, reap
 from dask_hpc.errors import ClusterDirectoryError
 
+#: Seconds to wait for the jobs of a dead cluster of the same name to be gone.
+_REAP = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterDirectory:
@@ -82,7 +85,7 @@ async def claim(name: str, *, log_directory: str | None) -> ClusterDirectory:
     if not await asyncio.to_thread(_made, path):
         private_directory(path)
         _refuse_living(path, name)
-        if not await reap(path, patience=0):
+        if not await reap(path, patience=_REAP):
             raise ClusterDirectoryError(
                 f"jobs of an earlier cluster {name} are left and could not be cancelled",
                 hint="see the batch system's queue, or take another name=",

@@ -251,7 +251,7 @@ class Head:
 
 def _start_guardian(directory: ClusterDirectory) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "dask_hpc.control.reaper", str(directory.path)],
+        [sys.executable, "-P", "-m", "dask_hpc.control.reaper", str(directory.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -19,10 +19,11 @@ from distributed.utils import Log, Logs, silence_logging_cmgr
 from dask_hpc.batch.detect import detect
 from dask_hpc.cluster import present
 from dask_hpc.cluster.dashboard import tunnel_line
+from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import claim
 from dask_hpc.cluster.head import Head
 from dask_hpc.cluster.options import check_name, resolve, warn_insecure
-from dask_hpc.cluster.security import ensure_identity, name_in_dask_config
+from dask_hpc.cluster.security import ensure_identity
 from dask_hpc.config.reader import settings
 from dask_hpc.drivers.registry import driver
 from dask_hpc.errors import ConfigurationError, HPCError, WorkersTimeout

@@ -40,6 +40,8 @@ _LONGEST_NAME = 40
 
 #: The engine's own seed for string hashes, equal in all workers so that shuffles agree.
 _HASH_SEED = "6640"
+#: The node sets it by itself, once its imports are done (see `dask_hpc.node.spawn`).
+_TRIM = "MALLOC_TRIM_THRESHOLD_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +266,11 @@ def job_environment(configured: Mapping[str, Any], current: Mapping[str, str]) -
     dict
         Values by name, a fixed hash seed among them.
     """
-    variables = {k: current.get(k, str(v)) for k, v in configured.items() if v is not None}
+    variables = {
+        name: current.get(name, str(value))
+        for name, value in configured.items()
+        if value is not None and (name != _TRIM or name in current)
+    }
     seed = current.get("PYTHONHASHSEED", "")
     variables["PYTHONHASHSEED"] = seed if seed.isdigit() and seed != "0" else _HASH_SEED
     return variables

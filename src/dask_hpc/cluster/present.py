@@ -43,7 +43,7 @@ def reasons(controller: Controller) -> str:
     """The most frequent reasons for which jobs wait."""
     waiting = Counter(
         f"held: {status.reason}" if status.state is JobState.HELD else status.reason
-        for status in controller.statuses().values()
+        for status in controller.ledger.statuses().values()
         if status.state.waiting and status.reason
     )
     return "; ".join(reason for reason, _ in waiting.most_common(2))

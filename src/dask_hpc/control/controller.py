@@ -27,15 +27,12 @@ from dask_hpc.errors import (
     BatchSystemError,
     BatchSystemMissing,
     HPCError,
-    JobStartError,
     SubmitRejected,
 )
-from dask_hpc.model.job import JobStatus, Submission
+from dask_hpc.model.job import Submission
 from dask_hpc.model.pool import Pool
 
 logger = logging.getLogger("dask_hpc")
-
-_TAIL_BYTES = 16384
 
 
 class Workers(Protocol):
@@ -132,6 +129,7 @@ class Controller:
         self._budget = Budget()
         self.problem = None
         await self.round()
+        self._wake.set()  # the loop slept without a date while there was nothing to look at
         if self.problem is not None:
             raise self.problem
 
@@ -247,7 +245,14 @@ class Controller:
         if not failures:
             return
         self._budget = self._budget.failed(len(failures), now)
-        error = await self._explain(failures)
+        path = self.log(failures[0].key)
+        error = explain.start_error(
+            self.name,
+            failures,
+            path,
+            await asyncio.to_thread(explain.read_tail, path),
+            stopped=self._exhausted,
+        )
         if self._exhausted:
             self._report(error)
         else:
@@ -262,37 +267,10 @@ class Controller:
     def _report_impossible(self, *, changed: bool) -> None:
         if not changed or self.problem is not None:
             return
-        for key, status in self.statuses().items():
+        for key, status in self.ledger.statuses().items():
             if status.impossible:
-                self._report(
-                    JobStartError(
-                        f"job {self.ledger.ids([key])[0]} of cluster {self.name} can never start: "
-                        f"{status.reason}",
-                        hint="close the cluster and ask for what the queue can give",
-                    )
-                )
+                self._report(explain.impossible_error(self.name, key, status))
                 return
-
-    async def _explain(self, failures: list[End]) -> JobStartError:
-        first = failures[0]
-        path = self.log(first.key)
-        log = await asyncio.to_thread(_tail, path)
-        why = explain.cause(first.status, log)
-        many = f"{len(failures)} jobs" if len(failures) > 1 else "a job"
-        node = f" on {first.status.node}" if first.status.node else ""
-        when = "too soon after its workers joined" if first.joined else "before a worker joined"
-        paused = (
-            "; nothing more is submitted until scale() is called again"
-            if self._exhausted
-            else "; it is tried again"
-        )
-        return JobStartError(
-            f"{many} of cluster {self.name} ended {when}{paused}\n"
-            f"  job {first.id}{node}: {first.status.state}\n"
-            f"  cause: {why.text}\n"
-            f"  log {path}:\n{explain.quote_tail(log)}",
-            hint=why.hint,
-        )
 
     def _report(self, error: HPCError) -> None:
         self.problem = error
@@ -415,21 +393,3 @@ class Controller:
     def log(self, key: JobKey) -> Path:
         """Path of one job's log."""
         return log_path(self._place.logs, key.name, key.index)
-
-    def statuses(self) -> dict[JobKey, JobStatus]:
-        """The last known status of each job that still matters."""
-        return {
-            JobKey(name, index): status
-            for name, tracked in self.ledger.arrays.items()
-            for index, status in enumerate(tracked.status)
-        }
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
-            return stream.read().decode(errors="replace")
-    except OSError:
-        return ""

@@ -1,17 +1,23 @@
 """Why a job ended, in words a user can act on.
 
-Pure: a status and the tail of a log go in, text comes out.
+A status and the tail of a log go in, text comes out; :func:`read_tail` alone touches a file.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from dask_hpc.control.ledger import End
+from dask_hpc.control.reconcile import JobKey
+from dask_hpc.errors import JobStartError
 from dask_hpc.model.job import JobState, JobStatus
 
 #: Lines of a log that an error shows.
 TAIL_LINES = 12
+_TAIL_BYTES = 16384
 
 _STATES = {
     JobState.TIMEOUT: (
@@ -121,3 +127,57 @@ def quote_tail(log: str, lines: int = TAIL_LINES) -> str:
     """Last lines of a log, indented for an error message."""
     kept = [line.rstrip() for line in log.splitlines() if line.strip()][-lines:]
     return "\n".join(f"    | {line}" for line in kept) or "    | (nothing)"
+
+
+def read_tail(path: Path) -> str:
+    """The last lines of a job's log; empty where there is none yet or none at all."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def start_error(
+    cluster: str, ends: Sequence[End], path: Path, log: str, *, stopped: bool
+) -> JobStartError:
+    """One error for jobs that ended too soon, told by the first of them.
+
+    Parameters
+    ----------
+    cluster
+        Its name.
+    ends
+        The jobs, at least one.
+    path, log
+        Of the first job's log: where it is, and its tail.
+    stopped
+        Whether nothing more is submitted from now on.
+    """
+    first = ends[0]
+    why = cause(first.status, log)
+    many = f"{len(ends)} jobs" if len(ends) > 1 else "a job"
+    node = f" on {first.status.node}" if first.status.node else ""
+    when = "too soon after its workers joined" if first.joined else "before a worker joined"
+    then = (
+        "nothing more is submitted until scale() is called again"
+        if stopped
+        else "it is tried again"
+    )
+    return JobStartError(
+        f"{many} of cluster {cluster} ended {when}; {then}\n"
+        f"  job {first.id}{node}: {first.status.state}\n"
+        f"  cause: {why.text}\n"
+        f"  log {path}:\n{quote_tail(log)}",
+        hint=why.hint,
+    )
+
+
+def impossible_error(cluster: str, key: JobKey, status: JobStatus) -> JobStartError:
+    """The error for a job that the batch system accepted and can never start."""
+    return JobStartError(
+        f"job {key.name}-{key.index} of cluster {cluster} can never start: {status.reason}",
+        hint="close the cluster and ask for what the queue can give",
+    )

@@ -195,7 +195,7 @@ class Ledger:
                 if new is old:
                     continue
                 tracked.status[index] = new
-                changed |= new.state is not old.state
+                changed |= new.state is not old.state or new.reason != old.reason
                 if not new.state.live:
                     ends.append(self._end(tracked, index, now))
         return changed, ends
@@ -293,3 +293,11 @@ class Ledger:
     def sizes(self) -> dict[str, int]:
         """Jobs in each array, by its id."""
         return {t.array: t.submission.count for t in self.arrays.values() if t.array is not None}
+
+    def statuses(self) -> dict[JobKey, JobStatus]:
+        """The last known status of each job that still matters."""
+        return {
+            JobKey(name, index): status
+            for name, tracked in self.arrays.items()
+            for index, status in enumerate(tracked.status)
+        }
