@@ -1,56 +1,70 @@
 #!/bin/bash
-# slurm-up.sh -- Slurm 22.05 (Debian 12) with N compute nodes in namespaces of this
-# machine.  Run as root.  Idempotent.  After it, in the root namespace or on any
-# simulated host, any user can: sbatch, srun, squeue, scancel, sacct ...
+# slurm-up.sh -- Slurm 22.05 (Debian 12) with simulated compute nodes on this machine (root).
+# Idempotent.  After it, on the machine itself or on any simulated host, any user can sbatch, srun,
+# squeue, scancel, sacct ...
 #
 # env: NODES=4 CPUS=16 MEM=16000   what each node declares (oversubscribed)
-#      DBD=1          slurmdbd + a private mariadb (sacct); 0 = without (as many small sites)
+#      DBD=1          slurmdbd + a private mariadb (sacct); 0 = without, as many small sites
 #      ENFORCE=NO     EnforcePartLimits: NO (job pends) or ALL (sbatch refuses)
 #      KILLWAIT=5 MINJOBAGE=300
 #      CGROUP=auto    memory limits by cgroup v1 (real OUT_OF_MEMORY): auto, 1, 0
 set -euo pipefail
+umask 022
 HERE=$(cd "$(dirname "$0")" && pwd)
-TB=${TESTBED_DIR:-/var/tmp/testbeds}; RUN=$TB/run; S=$RUN/slurm
+TB=${TESTBED_DIR:-/var/tmp/testbeds}
+RUN=$TB/run
+S=$RUN/slurm
 N=${NODES:-4} CPUS=${CPUS:-16} MEM=${MEM:-16000} DBD=${DBD:-1} ENFORCE=${ENFORCE:-NO}
 KILLWAIT=${KILLWAIT:-5} MINJOBAGE=${MINJOBAGE:-300} CGROUP=${CGROUP:-auto}
-t0=$(date +%s.%N); say() { printf '[%5.1fs] %s\n' "$(echo "$(date +%s.%N) - $t0" | awk '{print $1-$3}')" "$*"; }
-[ "$(id -u)" = 0 ] || { echo "must be root" >&2; exit 1; }
+say() { printf '[%3ds] %s\n' "$SECONDS" "$*"; }
+[ "$(id -u)" = 0 ] || { echo "slurm-up.sh: must be root" >&2; exit 1; }
 mkdir -p "$TB"
 
-# ---- packages (services must not start by themselves) -----------------------
+# ---- packages ------------------------------------------------------------------------------------
+# shellcheck source=testbeds/packages.sh
+. "$HERE/packages.sh"
 want=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge libpmix2 procps)
 [ "$DBD" = 1 ] && want+=(slurmdbd slurm-wlm-mysql-plugin mariadb-server-core mariadb-client-core)
-miss=(); for p in "${want[@]}"; do dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || miss+=("$p"); done
-if [ ${#miss[@]} -gt 0 ]; then
-    made=; if [ ! -e /usr/sbin/policy-rc.d ]; then printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; made=1; fi
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get -o DPkg::Lock::Timeout=600 update -qq || true
-    apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "${miss[@]}" >"$TB/apt-slurm.log" 2>&1 || { tail -20 "$TB/apt-slurm.log" >&2; exit 1; }
-    [ -n "$made" ] && rm -f /usr/sbin/policy-rc.d
-    say "packages installed"
-fi
+have_packages "${want[@]}"
+say "packages there"
 
 # Slurm's mpi/pmix plugin opens pmix2/lib/libpmix.so; Debian ships that name only in libpmix-dev
-L=/usr/lib/x86_64-linux-gnu/pmix2/lib; [ -e $L/libpmix.so ] || ln -s libpmix.so.2 $L/libpmix.so
+for L in /usr/lib/*-linux-gnu/pmix2/lib; do
+    [ -e "$L/libpmix.so" ] || ln -s libpmix.so.2 "$L/libpmix.so"
+done
 
 NODES=$N "$HERE/nodes-up.sh"
-mkdir -p "$S"/{state,spool,log,pid}; chmod 755 "$S"; chown -R slurm:slurm "$S"/{state,log,pid}
-up() { local p; p=$(cat "$S/pid/$1.pid" 2>/dev/null) && grep -q "$2" "/proc/$p/cmdline" 2>/dev/null; }
+mkdir -p "$S"/{state,spool,log,pid}
+chmod 755 "$S"
+chown -R slurm:slurm "$S"/{state,log,pid}
+chmod 777 "$S/pid" # mariadbd and slurmctld are different users
+up() { # NAME: does the process that its pid file names still run?
+    local p
+    p=$(cat "$S/pid/$1.pid" 2>/dev/null) && grep -q "$1" "/proc/$p/cmdline" 2>/dev/null
+}
 
-# ---- munge: one daemon; its socket is a file, so every host reaches it -------
+# ---- munge: one daemon; its socket is a file, so every host reaches it ---------------------------
 if ! munge -n </dev/null >/dev/null 2>&1; then
-    install -d -o munge -g munge -m 755 /run/munge; install -d -o munge -g munge -m 700 /var/log/munge /var/lib/munge
-    [ -s /etc/munge/munge.key ] || { dd if=/dev/urandom of=/etc/munge/munge.key bs=128 count=1 status=none; chown munge:munge /etc/munge/munge.key; chmod 400 /etc/munge/munge.key; }
+    install -d -o munge -g munge -m 755 /run/munge
+    install -d -o munge -g munge -m 700 /var/log/munge /var/lib/munge
+    if [ ! -s /etc/munge/munge.key ]; then
+        (umask 077; dd if=/dev/urandom of=/etc/munge/munge.key bs=128 count=1 status=none)
+        chown munge:munge /etc/munge/munge.key
+        chmod 400 /etc/munge/munge.key
+    fi
     setpriv --reuid=munge --regid=munge --init-groups /usr/sbin/munged --force
     for _ in $(seq 50); do munge -n </dev/null >/dev/null 2>&1 && break; sleep 0.1; done
     cp /run/munge/munged.pid "$S/pid/munged.pid"
 fi
 say "munge up"
 
-# ---- configuration ----------------------------------------------------------
-ME=$(hostname -s); last=$(printf %02d "$N"); lastip=$((10 + N))
+# ---- configuration -------------------------------------------------------------------------------
+ME=$(hostname -s)
+last=$(printf %02d "$N")
+lastip=$((10 + N))
+cgroup_v1() { [ "$(stat -f -c %T "/sys/fs/cgroup/$1" 2>/dev/null)" = cgroupfs ]; }
 if [ "$CGROUP" = auto ]; then
-    CGROUP=0; [ "$(stat -f -c %T /sys/fs/cgroup/memory 2>/dev/null)" = cgroupfs ] && [ "$(stat -f -c %T /sys/fs/cgroup/freezer 2>/dev/null)" = cgroupfs ] && CGROUP=1
+    if cgroup_v1 memory && cgroup_v1 freezer; then CGROUP=1; else CGROUP=0; fi
 fi
 if [ "$CGROUP" = 1 ]; then TASK=task/cgroup; else TASK=task/none; fi
 {
@@ -112,9 +126,15 @@ AccountingStoragePort=6819
 AccountingStorageTRES=gres/gpu
 AccountingStoreFlags=job_comment,job_env,job_script
 EOC
-else echo "AccountingStorageType=accounting_storage/none"; fi
+else
+    echo "AccountingStorageType=accounting_storage/none"
+fi
 } >"$S/slurm.conf.new"
-for g in 0 1; do [ -c "$S/fakegpu$g" ] || { rm -f "$S/fakegpu$g"; mknod -m 666 "$S/fakegpu$g" c 1 3; }; done
+for g in 0 1; do # two GPUs that are /dev/null
+    [ -c "$S/fakegpu$g" ] && continue
+    rm -f "$S/fakegpu$g"
+    mknod -m 666 "$S/fakegpu$g" c 1 3
+done
 echo "PMIxCliTmpDirBase=/dev/shm" >"$S/mpi.conf"          # /tmp is shared by the hosts, /dev/shm is not
 echo "Name=gpu File=$S/fakegpu[0-1]" >"$S/gres.conf"
 cat >"$S/cgroup.conf" <<EOC
@@ -126,26 +146,28 @@ ConstrainRAMSpace=yes
 ConstrainSwapSpace=no
 EOC
 chmod 644 "$S"/*.conf*
-mkdir -p /etc/slurm; for f in slurm gres cgroup mpi; do
-    src=$S/$f.conf; [ $f = slurm ] && { mv "$S/slurm.conf.new" "$S/slurm.conf"; }
-    ln -sfn "$src" "/etc/slurm/$f.conf"
-done
+mv "$S/slurm.conf.new" "$S/slurm.conf"
+mkdir -p /etc/slurm
+for f in slurm gres cgroup mpi; do ln -sfn "$S/$f.conf" "/etc/slurm/$f.conf"; done
 
-# ---- accounting -------------------------------------------------------------
+# ---- accounting ----------------------------------------------------------------------------------
 if [ "$DBD" = 1 ]; then
     M=$S/mysql
-    if ! up mariadbd mariadbd; then
+    if ! up mariadbd; then
         if [ ! -d "$M/data/mysql" ]; then
-            mkdir -p "$M/data"; id mysql >/dev/null 2>&1 || useradd -r -s /usr/sbin/nologin mysql
+            mkdir -p "$M/data"
+            id mysql >/dev/null 2>&1 || useradd -r -s /usr/sbin/nologin mysql
             chown -R mysql:mysql "$M"
             mariadb-install-db --no-defaults --user=mysql --datadir="$M/data" --skip-test-db --auth-root-authentication-method=socket >"$S/log/mysql-install.log" 2>&1
         fi
         setsid -f /usr/sbin/mariadbd --no-defaults --user=mysql --datadir="$M/data" --socket="$M/sock" --skip-networking \
             --pid-file="$S/pid/mariadbd.pid" --innodb-buffer-pool-size=64M --innodb-flush-log-at-trx-commit=0 \
             --innodb-lock-wait-timeout=900 </dev/null >"$S/log/mariadbd.log" 2>&1
-        chown mysql "$S/pid"; chmod 777 "$S/pid"
         for _ in $(seq 300); do mariadb --no-defaults -S "$M/sock" -e 'select 1' >/dev/null 2>&1 && break; sleep 0.1; done
-        mariadb --no-defaults -S "$M/sock" -e "create database if not exists slurm_acct_db; create user if not exists slurm@localhost identified by 'slurm'; grant all on slurm_acct_db.* to slurm@localhost;"
+        mariadb --no-defaults -S "$M/sock" -e "
+            create database if not exists slurm_acct_db;
+            create user if not exists slurm@localhost identified by 'slurm';
+            grant all on slurm_acct_db.* to slurm@localhost;"
     fi
     say "mariadb up"
     cat >"$S/slurmdbd.conf" <<EOC
@@ -162,8 +184,10 @@ StorageUser=slurm
 StoragePass=slurm
 StorageLoc=slurm_acct_db
 EOC
-    chown slurm:slurm "$S/slurmdbd.conf"; chmod 600 "$S/slurmdbd.conf"; ln -sfn "$S/slurmdbd.conf" /etc/slurm/slurmdbd.conf
-    if ! up slurmdbd slurmdbd; then
+    chown slurm:slurm "$S/slurmdbd.conf"
+    chmod 600 "$S/slurmdbd.conf"
+    ln -sfn "$S/slurmdbd.conf" /etc/slurm/slurmdbd.conf
+    if ! up slurmdbd; then
         MYSQL_UNIX_PORT=$M/sock /usr/sbin/slurmdbd
         for _ in $(seq 300); do sacctmgr -n show cluster >/dev/null 2>&1 && break; sleep 0.1; done
     fi
@@ -175,16 +199,30 @@ EOC
     say "slurmdbd up"
 fi
 
-# ---- controller and nodes ---------------------------------------------------
-if up slurmctld slurmctld; then scontrol reconfigure; else setsid -f /usr/sbin/slurmctld -i </dev/null >"$S/log/slurmctld.out" 2>&1; fi
+# ---- controller and nodes ------------------------------------------------------------------------
+if up slurmctld; then
+    scontrol reconfigure
+else
+    setsid -f /usr/sbin/slurmctld -i </dev/null >"$S/log/slurmctld.out" 2>&1
+fi
 for i in $(seq 1 "$N"); do
-    h=$(printf 'node%02d' "$i"); mkdir -p "$S/spool/$h"
-    "$TB/on-host" "$h" bash -c '[ -e '"$S/spool/$h.pid"' ] && grep -q slurmd /proc/$(cat '"$S/spool/$h.pid"')/cmdline 2>/dev/null' && continue
-    "$TB/on-host" "$h" setsid -f /usr/sbin/slurmd -N "$h" </dev/null >"$S/log/slurmd-$h.out" 2>&1 || { cat "$S/log/slurmd-$h.out"; exit 1; }
+    h=$(printf 'node%02d' "$i")
+    mkdir -p "$S/spool/$h"
+    "$TB/on-host" "$h" bash -c '[ -e "$1" ] && grep -q slurmd "/proc/$(cat "$1")/cmdline" 2>/dev/null' bash "$S/spool/$h.pid" && continue
+    "$TB/on-host" "$h" setsid -f /usr/sbin/slurmd -N "$h" </dev/null >"$S/log/slurmd-$h.out" 2>&1 ||
+        { cat "$S/log/slurmd-$h.out"; exit 1; }
 done
-ok=; for _ in $(seq 300); do
-    [ "$(sinfo -h -p main -t idle,mix,alloc -N -o %N 2>/dev/null | sort -u | grep -c .)" = "$N" ] && { ok=1; break; }
+nodes_up() { sinfo -h -p main -t idle,mix,alloc -N -o %N 2>/dev/null | sort -u | grep -c .; }
+ok=
+for _ in $(seq 300); do
+    [ "$(nodes_up)" = "$N" ] && { ok=1; break; }
     sleep 0.1
 done
-[ -n "$ok" ] || { echo "nodes are not up:" >&2; sinfo -R >&2; sinfo -N -l >&2; tail -5 "$S"/log/*.log >&2; exit 1; }
+if [ -z "$ok" ]; then
+    echo "nodes are not up:" >&2
+    sinfo -R >&2
+    sinfo -N -l >&2
+    tail -5 "$S"/log/*.log >&2
+    exit 1
+fi
 say "slurm up: $(sinfo -h -p main -o '%D nodes %t')"

@@ -1,0 +1,1 @@
+"""Real analyses that show a cluster at work; they know a client, not how its cluster was made."""
