@@ -23,7 +23,7 @@ EXTRAS_lint := dev
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
 
-demo: $(VENV)/.installed-demo ## a cluster of jobs on this machine, a real analysis, nothing left behind
+demo: $(VENV)/.installed-demo ## a cluster of jobs on this machine and a real analysis on it
 	$(BIN)/dask-hpc demo --batch local
 
 test: $(VENV)/.installed-test ## everything that needs no batch system (under 5 minutes)

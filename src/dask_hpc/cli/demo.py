@@ -5,8 +5,10 @@ Only the telling lives here; the analysis is :mod:`dask_hpc.demo.flights`.
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,17 +49,26 @@ class Spent:
 @click.option("--walltime", default="10 min", show_default=True, help="limit of each job")
 @click.option("--interface", help="network interface of the nodes, for example ib0")
 def demo(jobs: int, workers_per_job: int, **request: str | None) -> None:
-    """Analyse 336,776 real flights on a cluster of jobs, and leave nothing behind."""
+    """Analyse 336,776 real flights on a cluster of jobs; leave no job, process or file of it."""
     from rich.console import Console
 
     console = Console(highlight=False)
     for hangup in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(hangup, signal.default_int_handler)  # all end the cluster as Ctrl-C does
     try:
-        _run(console, jobs, workers_per_job, request)
+        with _own_local_state():
+            _run(console, jobs, workers_per_job, request)
     except KeyboardInterrupt:
         click.echo("interrupted: the cluster is closed", err=True)
         raise SystemExit(130) from None
+
+
+@contextmanager
+def _own_local_state() -> Iterator[None]:
+    """Give the `local` batch system a directory of the demo's own, and remove it afterwards."""
+    with tempfile.TemporaryDirectory(prefix="dask-hpc-demo-", ignore_cleanup_errors=True) as path:
+        os.environ.setdefault("DASK_HPC_LOCAL", path)
+        yield
 
 
 def _run(console: Console, jobs: int, per_job: int, request: Mapping[str, Any]) -> None:

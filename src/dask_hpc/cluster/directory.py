@@ -21,6 +21,9 @@ from dask_hpc.errors import ClusterDirectoryError
 #: Seconds to wait for the jobs of a dead cluster of the same name to be gone.
 _REAP = 60.0
 
+#: Bytes that are read of a job's log at most.
+LOG_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterDirectory:
@@ -51,14 +54,27 @@ class ClusterDirectory:
         """The job script of a pool."""
         return self.path / f"job-{pool}.sh"
 
+    def read_logs(self, name: str) -> dict[str, str]:
+        """The end of the log of each job of a cluster, by its path."""
+        paths = sorted(self.logs.glob(f"{name}-*.log"))
+        return {str(path): _read_end(path).decode(errors="replace") for path in paths}
+
     def clear(self, *, keep_logs: bool) -> None:
         """Remove what a closed cluster leaves; the logs too, unless a failure needs them."""
         for path in (self.scheduler_file, self.journal, *self.path.glob("job-*.sh")):
             path.unlink(missing_ok=True)
         if not keep_logs and self.logs.is_relative_to(self.path):
             shutil.rmtree(self.logs, ignore_errors=True)
-        with contextlib.suppress(OSError):  # logs are kept: so is the directory
+        with contextlib.suppress(OSError):  # there are logs to keep: so the directory stays
+            if self.logs.is_relative_to(self.path) and self.logs.exists():
+                self.logs.rmdir()
             self.path.rmdir()
+
+
+def _read_end(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - LOG_BYTES))
+        return stream.read()
 
 
 async def claim(name: str, *, log_directory: str | None) -> ClusterDirectory:

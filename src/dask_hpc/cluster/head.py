@@ -20,7 +20,7 @@ import dask.config
 from distributed import Scheduler, Security
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
-from distributed.utils import get_ip_interface
+from distributed.utils import get_ip_interface, silence_logging_cmgr
 
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.cluster.dashboard import GuardedScheduler
@@ -180,6 +180,13 @@ class Head:
             dashboard=self.options.dashboard,
             dashboard_address=f"127.0.0.1:{self.options.dashboard_port}",
         )
+        try:
+            self._start_controller()
+        except BaseException:
+            await self.scheduler.close(reason="the cluster could not start")
+            raise
+
+    def _start_controller(self) -> None:
         script = self.directory.script(self.pool.name)
         rendezvous.write_atomically(script, self.script)
         self._journal = Journal(self.directory.journal)
@@ -204,8 +211,25 @@ class Head:
             tls=self.tls,
         )
         self._guardian = _start_guardian(self.directory)
-        self._loop_task = asyncio.create_task(self.controller.run(), name="dask-hpc controller")
-        self._loop_task.add_done_callback(_log_death)
+        self._loop_task = asyncio.create_task(self._live(), name="dask-hpc head")
+
+    async def _live(self) -> None:
+        """Run the controller for as long as there is a scheduler, and clear up after it."""
+        controlling = asyncio.create_task(self.controller.run())
+        finished = asyncio.create_task(self.scheduler.finished())
+        try:
+            await asyncio.wait((controlling, finished), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            controlling.cancel()
+            finished.cancel()
+        if controlling.done() and (error := controlling.exception()) is not None:
+            self.controller.give_up(
+                f"the controller died of {error!r}: no job is replaced any more"
+            )
+            logger.critical("the controller died", exc_info=error)
+        else:  # Client.shutdown(), or an idle timeout
+            self.controller.give_up("its scheduler was shut down: its jobs are cancelled")
+            await self.controller.close(self.options.close_timeout)
 
     def _host(self) -> str | None:
         interface = self.options.scheduler_interface or self.options.interface
@@ -228,8 +252,10 @@ class Head:
         self._loop_task.cancel()
         with suppress(asyncio.CancelledError):
             await self._loop_task
-        await self._dismiss_workers()
-        await self.scheduler.close(reason="the cluster was closed")
+        # Workers that go on purpose are no warning, whatever results they held for a client.
+        with silence_logging_cmgr(logging.ERROR):
+            await self._dismiss_workers()
+            await self.scheduler.close(reason="the cluster was closed")
         left = await self.controller.close(self.options.close_timeout)
         self._journal.close()
         if left:  # the guardian sees no goodbye and goes on trying to clear them away
@@ -266,8 +292,3 @@ def raise_file_limit() -> None:
     wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _log_death(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("the controller died: no job is replaced any more", exc_info=error)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import os
 import secrets
-import weakref
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any, ClassVar
 
 from distributed.core import Status, rpc
@@ -17,22 +15,19 @@ from distributed.deploy.cluster import Cluster
 from distributed.utils import Log, Logs, silence_logging_cmgr
 
 from dask_hpc.batch.detect import detect
-from dask_hpc.cluster import present
+from dask_hpc.cluster import at_exit, present
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import claim
 from dask_hpc.cluster.head import Head
-from dask_hpc.cluster.options import check_name, resolve, warn_insecure
+from dask_hpc.cluster.options import check_name, jobs_wanted, resolve, warn_insecure
 from dask_hpc.cluster.security import ensure_identity
 from dask_hpc.config.reader import settings
 from dask_hpc.drivers.registry import driver
 from dask_hpc.errors import ConfigurationError, HPCError, WorkersTimeout
-from dask_hpc.units import parse_memory, parse_walltime
+from dask_hpc.units import parse_walltime
 
 logger = logging.getLogger("dask_hpc")
-
-#: Bytes of each job's log that `get_logs` returns at most.
-_LOG_BYTES = 1 << 20
 
 
 class HPCCluster(Cluster):
@@ -90,7 +85,7 @@ class HPCCluster(Cluster):
         silence_logs: int = logging.WARNING,
         **options: Any,
     ) -> None:
-        self.status = Status.created  # what __del__ looks at, should anything below raise
+        self.status = Status.closed  # what __del__ looks at, should anything below raise
         chosen = batch or self.batch or settings()["batch"] or detect().name
         self.driver = driver(chosen)
         if security is False:
@@ -106,7 +101,8 @@ class HPCCluster(Cluster):
         if self.options.insecure:
             warn_insecure()
         self._head: Head | None = None
-        self._ask_first = n_workers
+        self._ask_first = jobs_wanted(self.options.layout, n=n_workers)
+        self._ending: asyncio.Task[None] | None = None
         self._silence = ExitStack()
         self._silence_logs = silence_logs
         super().__init__(
@@ -115,10 +111,14 @@ class HPCCluster(Cluster):
             quiet=True,
             name=check_name(name or f"dask-{secrets.token_hex(3)}"),
         )
-        _living.add(self)
+        at_exit.living.add(self)
         if not self.called_from_running_loop:
             self._loop_runner.start()
-            self.sync(self._start)
+            try:
+                self.sync(self._start)
+            except Exception:  # not Ctrl-C: then the loop still has to clear away
+                self._loop_runner.stop()
+                raise
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -131,13 +131,28 @@ class HPCCluster(Cluster):
         return started().__await__()
 
     async def _start(self) -> None:
-        tls = None
         self._silence.enter_context(silence_logging_cmgr(self._silence_logs))
         try:
-            if not self.options.insecure:
-                tls = await asyncio.to_thread(ensure_identity)
-                await asyncio.to_thread(name_in_dask_config, tls)
-            directory = await claim(self.name, log_directory=self.options.log_directory)
+            self._head = await self._start_head()
+            self.security = self._head.security
+            self.scheduler_comm = rpc(
+                self._head.scheduler.address,
+                connection_args=self.security.get_connection_args("client"),
+            )
+            await super()._start()
+            if self._ask_first:
+                await self._scale(self._ask_first)
+        except BaseException:
+            await self._close()
+            raise
+
+    async def _start_head(self) -> Head:
+        tls = None
+        if not self.options.insecure:
+            tls = await asyncio.to_thread(ensure_identity)
+            await asyncio.to_thread(name_in_dask_config, tls)
+        directory = await claim(self.name, log_directory=self.options.log_directory)
+        try:
             head = Head(
                 name=self.name,
                 options=self.options,
@@ -145,37 +160,26 @@ class HPCCluster(Cluster):
                 directory=directory,
                 tls=tls,
             )
-            try:
-                await head.start()
-            except BaseException:
-                directory.clear(keep_logs=False)
-                raise
-            self._head = head
-            self.security = head.security
-            self.scheduler_comm = rpc(
-                head.scheduler.address, connection_args=self.security.get_connection_args("client")
-            )
-            await super()._start()
+            await head.start()
         except BaseException:
-            self.status = Status.closed if self._head is None else self.status
-            await self._close()
+            directory.clear(keep_logs=False)
             raise
-        if self._ask_first:
-            await self._scale(self._jobs(self._ask_first))
+        return head
 
     async def _close(self) -> None:
-        if self.status is Status.closed:
-            return
-        try:
-            await self._end()
-        finally:
-            self._silence.close()
+        await self.finish()
+
+    async def finish(self) -> None:
+        """End once, whoever asks and however often; who is interrupted does not stop it."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end(), name="dask-hpc close")
+        await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
-        await super()._close()
-        _living.discard(self)
-        if self._head is not None:
-            left = await self._head.close()
+        try:
+            await super()._close()
+            self.scheduler_info.update(workers={}, n_workers=0, total_threads=0, total_memory=0)
+            left = await self._head.close() if self._head else []
             if left:
                 logger.error(
                     "jobs %s of cluster %s may be left in the queue: the batch system did not "
@@ -183,6 +187,22 @@ class HPCCluster(Cluster):
                     ", ".join(left),
                     self.name,
                 )
+        finally:
+            at_exit.living.discard(self)
+            self._silence.close()
+
+    def close(self, timeout: float | None = None) -> Any:
+        """Close the workers, the jobs and the scheduler.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait; what is not gone by then goes on closing.
+        """
+        closing = super().close(timeout)
+        if closing is None and (self._ending is None or self._ending.done()):
+            self._loop_runner.stop()
+        return closing
 
     @property
     def head(self) -> Head:
@@ -223,38 +243,23 @@ class HPCCluster(Cluster):
         SubmitRejected
             If the batch system refuses the jobs, in its own words.
         """
-        return self._do(self._scale, self._jobs(n, jobs=jobs, cores=cores, memory=memory))
-
-    def _jobs(
-        self,
-        n: int | None = None,
-        *,
-        jobs: int | None = None,
-        cores: int | None = None,
-        memory: str | int | None = None,
-    ) -> int:
-        given = [value for value in (n, jobs, cores, memory) if value is not None]
-        if len(given) != 1:
-            raise ConfigurationError("scale() takes exactly one of n, jobs=, cores=, memory=")
-        if not isinstance(given[0], str) and given[0] < 0:
-            raise ConfigurationError(f"cannot scale to {given[0]}")
         layout = self.options.layout
-        if jobs is not None:
-            return jobs
-        if n is not None:
-            return layout.jobs_for_workers(n)
-        if cores is not None:
-            return layout.jobs_for_cores(cores)
-        return layout.jobs_for_memory(parse_memory(memory)) if memory else 0
+        wanted = jobs_wanted(layout, n=n, jobs=jobs, cores=cores, memory=memory)
+        return self._do(self._scale, wanted)
 
     async def _scale(self, jobs: int) -> None:
         await self.head.controller.scale({self.head.pool.name: jobs})
 
     def _do(self, coroutine: Callable[..., Awaitable[None]], *args: Any) -> Any:
         """Run to the end, or, in an event loop, start at once and give back what can be awaited."""
+        self._check_open()
         if self.called_from_running_loop:
             return asyncio.ensure_future(coroutine(*args))
         return self.sync(coroutine, *args)
+
+    def _check_open(self) -> None:
+        if self.status in (Status.closing, Status.closed):
+            raise HPCError(f"cluster {self.name} is {self.status.name}", hint="make a new one")
 
     def adapt(self, *_: Any, **__: Any) -> Any:
         """Refuse: adaptive scaling is not in this version."""
@@ -262,9 +267,27 @@ class HPCCluster(Cluster):
             "adapt() is not in this version", hint="use scale(), as often as you like"
         )
 
-    async def _wait_for_workers(
-        self, n_workers: int = 0, timeout: float | str | None = None
-    ) -> None:
+    def wait_for_workers(self, n_workers: int, timeout: float | str | None = None) -> Any:
+        """Wait until so many workers have joined.
+
+        Parameters
+        ----------
+        n_workers
+            At least one.
+        timeout
+            Seconds, or text such as ``"5 min"``; None waits as long as it takes.
+
+        Raises
+        ------
+        WorkersTimeout
+            If they have not joined in time; it says what is pending and why.
+        JobStartError, SubmitRejected
+            If no more will join, because jobs fail or are refused.
+        """
+        self._check_open()
+        return super().wait_for_workers(n_workers, timeout=timeout)
+
+    async def _wait_for_workers(self, n_workers: int, timeout: float | str | None) -> None:
         seconds = parse_walltime(timeout) if isinstance(timeout, str) else timeout
         controller = self.head.controller
         try:
@@ -300,7 +323,8 @@ class HPCCluster(Cluster):
     @property
     def dashboard_link(self) -> str:
         """Address of the dashboard on this machine, without the token that opens it."""
-        return self.head.scheduler.dashboard_url(token=False) if self._head else ""
+        running = self.status is Status.running
+        return self.head.scheduler.dashboard_url(token=False) if running else ""
 
     @property
     def dashboard_help(self) -> str:
@@ -348,18 +372,11 @@ class HPCCluster(Cluster):
             self._get_logs, cluster=cluster, scheduler=scheduler, workers=workers, jobs=jobs
         )
 
-    async def _get_logs(
-        self,
-        cluster: bool = True,  # noqa: FBT001, FBT002
-        scheduler: bool = True,  # noqa: FBT001, FBT002
-        workers: bool = True,  # noqa: FBT001, FBT002
-        jobs: bool = True,  # noqa: FBT001, FBT002
-    ) -> Logs:
-        logs = await super()._get_logs(cluster=cluster, scheduler=scheduler, workers=workers)
+    async def _get_logs(self, *, jobs: bool = True, **which: bool) -> Logs:
+        logs = await super()._get_logs(**which)
         if jobs:
-            for path in sorted(self.head.directory.logs.glob(f"{self.name}-*.log")):
-                data = await asyncio.to_thread(path.read_bytes)
-                logs[str(path)] = Log(data[-_LOG_BYTES:].decode(errors="replace"))
+            texts = await asyncio.to_thread(self.head.directory.read_logs, self.name)
+            logs.update({path: Log(text) for path, text in texts.items()})
         return logs
 
     def __repr__(self) -> str:
@@ -381,15 +398,3 @@ class LocalJobCluster(HPCCluster):
     """An :class:`HPCCluster` on the embedded batch system of this machine."""
 
     batch = "local"
-
-
-_living: weakref.WeakSet[HPCCluster] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """Close what a script left open; the guardian would too, but later and without a word."""
-    for cluster in list(_living):
-        with suppress(Exception):  # the interpreter ends: nobody is left to tell
-            if not cluster.asynchronous:
-                cluster.close(timeout=cluster.options.close_timeout)

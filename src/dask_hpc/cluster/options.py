@@ -179,6 +179,33 @@ def _lines(name: str, value: Any) -> tuple[str, ...]:
     return tuple(str(line) for line in value)
 
 
+def jobs_wanted(
+    layout: Layout,
+    *,
+    n: int | None = None,
+    jobs: int | None = None,
+    cores: int | None = None,
+    memory: str | int | None = None,
+) -> int:
+    """How many jobs give what was asked for; the parameters are those of ``scale``.
+
+    Raises
+    ------
+    ConfigurationError
+        Unless exactly one is given, and not negative.
+    """
+    if sum(value is not None for value in (n, jobs, cores, memory)) != 1:
+        raise ConfigurationError("scale() takes exactly one of n, jobs=, cores=, memory=")
+    if memory is not None:
+        return layout.jobs_for_memory(parse_memory(memory)) if memory else 0
+    count = next(value for value in (n, jobs, cores) if value is not None)
+    if not isinstance(count, int) or count < 0:
+        raise ConfigurationError(f"cannot scale to {count!r}: take a whole number, 0 or more")
+    if jobs is not None:
+        return count
+    return layout.jobs_for_workers(count) if cores is None else layout.jobs_for_cores(count)
+
+
 def check_name(name: str) -> str:
     """Refuse a cluster name that a batch system or a file system could not take.
 

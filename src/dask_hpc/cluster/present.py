@@ -10,6 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from dask.utils import format_bytes
+from distributed.core import Status
 
 from dask_hpc.control.reconcile import Phase
 from dask_hpc.model.job import JobState
@@ -54,6 +55,8 @@ def text(cluster: HPCCluster) -> str:
     kind = type(cluster).__name__
     if cluster._head is None:  # noqa: SLF001  (a repr must not raise)
         return f"{kind}({cluster.name!r}, not started)"
+    if cluster.status is Status.closed:
+        return f"{kind}({cluster.name!r}, closed)"
     workers = cluster.scheduler_info["workers"].values()
     memory = sum(worker["memory_limit"] or 0 for worker in workers)
     return (
@@ -69,6 +72,7 @@ def html_rows(cluster: HPCCluster) -> str:
         return ""
     controller = cluster.head.controller
     rows = {
+        "Status": cluster.status.name,
         "Batch system": cluster.driver.name,
         "Jobs": jobs_line(controller),
         "Logs": cluster.log_directory,

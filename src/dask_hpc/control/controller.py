@@ -14,12 +14,12 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.control import backoff, explain
 from dask_hpc.control.backoff import Budget
-from dask_hpc.control.journal import Journal
+from dask_hpc.control.journal import Event, Journal
 from dask_hpc.control.ledger import End, Ledger
 from dask_hpc.control.reconcile import Actions, JobKey, JobView, Phase, reconcile
 from dask_hpc.drivers.base import Listing, log_path
@@ -159,7 +159,7 @@ class Controller:
                 await self.round()
             except OSError as error:  # the journal's disk: nothing is submitted until it is back
                 logger.warning("the controller waits: %s", error)
-                self._interval = self._next_poll = backoff.MAX_POLL + self._clock()
+                self._next_poll = self._clock() + backoff.MAX_POLL
 
     def _pause(self) -> float | None:
         now = self._clock()
@@ -191,10 +191,6 @@ class Controller:
         return self._budget.permit(self._clock(), self._up)
 
     @property
-    def _exhausted(self) -> bool:
-        return self._budget.exhausted(self._up)
-
-    @property
     def _up(self) -> int:
         # Counted only when it matters: ten thousand jobs make it a millisecond's work.
         return self.ledger.phases()[Phase.UP] if self._budget.failures else 0
@@ -213,12 +209,12 @@ class Controller:
             past = await self.client.history(vanished)
             ended = {job: status for job, status in past.jobs.items() if not status.state.live}
             listing = Listing({**ended, **listing.jobs}, listing.names)
-        self._settle_doubts(listing, now)
+        await self._settle_doubts(listing, now)
         changed, ends = self.ledger.observe(listing, now)
         await self._account(ends, now)
         self._report_impossible(changed=changed)
         for name in self.ledger.prune():
-            self._journal.append("ended", name=name)
+            await self._record("ended", name=name)
         self._schedule(changed=changed)
         if changed:
             self._notify()
@@ -227,13 +223,13 @@ class Controller:
         self._interval = backoff.next_poll(self._interval, changed=changed)
         self._next_poll = self._clock() + self._interval
 
-    def _settle_doubts(self, listing: Listing, now: float) -> None:
+    async def _settle_doubts(self, listing: Listing, now: float) -> None:
         found, absent = self.ledger.adopt(listing, now)
         for name in found:
-            self._journal.append("submitted", name=name, array=listing.names[name])
+            await self._record("submitted", name=name, array=listing.names[name])
             logger.info("found submission %s again as %s", name, listing.names[name])
         for name in absent:
-            self._journal.append("absent", name=name)
+            await self._record("absent", name=name)
             self.ledger.forget(name)
 
     async def _account(self, ends: list[End], now: float) -> None:
@@ -245,15 +241,16 @@ class Controller:
         if not failures:
             return
         self._budget = self._budget.failed(len(failures), now)
+        stopped = self._budget.exhausted(self._up)
         path = self.log(failures[0].key)
         error = explain.start_error(
             self.name,
             failures,
             path,
             await asyncio.to_thread(explain.read_tail, path),
-            stopped=self._exhausted,
+            stopped=stopped,
         )
-        if self._exhausted:
+        if stopped:
             self._report(error)
         else:
             logger.warning("%s", error)
@@ -271,6 +268,11 @@ class Controller:
             if status.impossible:
                 self._report(explain.impossible_error(self.name, key, status))
                 return
+
+    def give_up(self, why: str) -> None:
+        """Want no job any more, and tell whoever waits."""
+        self.wanted = dict.fromkeys(self.wanted, 0)
+        self._report(HPCError(f"cluster {self.name} has ended: {why}"))
 
     def _report(self, error: HPCError) -> None:
         self.problem = error
@@ -303,14 +305,16 @@ class Controller:
             self._budget = self._budget.unanswered(self._clock())
             logger.warning("no certain answer to a submission, it is looked for: %s", error)
 
+    async def _record(self, event: Event, **values: Any) -> None:
+        """Write to the journal off the event loop: a shared file system may take its time."""
+        await asyncio.to_thread(self._journal.append, event, **values)
+
     def _new_name(self) -> str:
         return f"{self.name}-{secrets.token_hex(4)}"
 
     async def _submit_array(self, submission: Submission, pool: str) -> None:
         name = submission.name
-        await asyncio.to_thread(
-            self._journal.append, "intended", name=name, pool=pool, count=submission.count
-        )
+        await self._record("intended", name=name, pool=pool, count=submission.count)
         self.ledger.intend(submission, pool, self._clock())
         try:
             array = await self.client.submit(
@@ -318,14 +322,14 @@ class Controller:
             )
         except (SubmitRejected, BatchSystemMissing):
             self.ledger.forget(name)
-            await asyncio.to_thread(self._journal.append, "refused", name=name)
+            await self._record("refused", name=name)
             raise
         except BatchSystemError:
             self.ledger.submitted(name, None, self._clock())
             raise
         self.ledger.submitted(name, array, self._clock())
         self.jobs_submitted += submission.count
-        await asyncio.to_thread(self._journal.append, "submitted", name=name, array=array)
+        await self._record("submitted", name=name, array=array)
         self._schedule(changed=True)
         logger.info("submitted %s: %d jobs as %s", name, submission.count, array)
 
@@ -385,7 +389,7 @@ class Controller:
                     break
             left = [view.key for view in self.views()]
             if not left:
-                self._journal.append("closed")
+                await self._record("closed")
             return left
 
     # -- what others may ask ----------------------------------------------------------------------
