@@ -116,19 +116,16 @@ class FakeSlurm:
         for number, array in self.arrays.items():
             if self.names[number] not in names:
                 continue
-            pending = [i for i, e in array.items() if e.state == "PENDING"]
-            if pending:  # one row for all of them, as without -r
-                span = ",".join(str(i) for i in pending)
-                rows.append(self._row(number, f"[{span}]", array[pending[0]]))
             rows += [
-                self._row(number, str(i), e)
+                self._row(number, i, e)
                 for i, e in array.items()
-                if e.state == "RUNNING" or (e.state != "PENDING" and not self.hide)
+                if e.state in LIVE or not self.hide
             ]
         return 0, "\n".join(rows) + "\n", ""
 
-    def _row(self, number: int, index: str, e: Element) -> str:
-        return f"{number}_{index}|{e.state}|node01|N/A|N/A|{self.names[number]}|{e.reason}"
+    def _row(self, number: int, index: int, e: Element) -> str:
+        node, reason = ("", e.reason) if e.state == "PENDING" else ("node01", "None")
+        return f"{number}_{index}|{e.state}|{node}|N/A|N/A|{self.names[number]}|{reason}"
 
     def _sacct(self, command: Command, arguments: list[str]) -> tuple[int, str, str]:
         if not self.accounting:

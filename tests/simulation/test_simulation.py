@@ -96,8 +96,10 @@ async def test_a_controller_down_for_a_minute_doubles_and_loses_nothing(
     world.slurm.down = True
     await world.scale(6)
     await world.steps(12, seconds=5)
+    assert "Unable to contact" in world.controller.unanswered
     world.slurm.down = False
     await world.steps(20, seconds=5)
+    assert world.controller.unanswered == ""
     assert world.slurm.live() == 6
     assert sum(count for _, count in world.slurm.submits) == 6
 

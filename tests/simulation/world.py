@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dask_hpc.batch.client import BatchClient
-from dask_hpc.control.controller import Controller, Place
+from dask_hpc.control.controller import Controller
+from dask_hpc.control.ports import Place
 from dask_hpc.drivers.slurm import Slurm
 from dask_hpc.model.job import JobSpec
 from dask_hpc.model.layout import Layout

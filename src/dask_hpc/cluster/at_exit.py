@@ -11,13 +11,10 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from dask_hpc.cluster.hpc_cluster import HPCCluster
+from typing import Any
 
 #: Clusters that have not ended.
-living: weakref.WeakSet[HPCCluster] = weakref.WeakSet()
+living: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class _Inline(ThreadPoolExecutor):

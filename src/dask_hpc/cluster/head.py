@@ -27,8 +27,9 @@ from dask_hpc.cluster.dashboard import GuardedScheduler
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.options import ClusterOptions, job_environment, pool_for
 from dask_hpc.cluster.security import engine_security
-from dask_hpc.control.controller import Controller, Place
+from dask_hpc.control.controller import Controller
 from dask_hpc.control.journal import Journal
+from dask_hpc.control.ports import Place
 from dask_hpc.control.reaper import GOODBYE
 from dask_hpc.drivers.base import Driver
 from dask_hpc.drivers.script import job_script

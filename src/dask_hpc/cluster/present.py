@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from dask.utils import format_bytes
 from distributed.core import Status
+from distributed.deploy.cluster import Cluster
 
 from dask_hpc.control.reconcile import Phase
 from dask_hpc.model.job import JobState
 
 if TYPE_CHECKING:
-    from dask_hpc.cluster.hpc_cluster import HPCCluster
     from dask_hpc.control.controller import Controller
 
 _PHASES = {
@@ -37,6 +37,8 @@ def jobs_line(controller: Controller) -> str:
             why = f" ({reasons(controller)})" if phase is Phase.PENDING else ""
             parts.append(f"{count} {word}{why if why != ' ()' else ''}")
     line = f"{sum(controller.wanted.values())} wanted: {', '.join(parts) or 'none'}"
+    if controller.unanswered:
+        line += f"; no answer from the batch system: {controller.unanswered}"
     return f"{line}; stopped after failures" if controller.problem else line
 
 
@@ -50,7 +52,7 @@ def reasons(controller: Controller) -> str:
     return "; ".join(reason for reason, _ in waiting.most_common(2))
 
 
-def text(cluster: HPCCluster) -> str:
+def text(cluster: Cluster) -> str:
     """One line for ``repr``."""
     kind = type(cluster).__name__
     if cluster._head is None:  # noqa: SLF001  (a repr must not raise)
@@ -66,7 +68,7 @@ def text(cluster: HPCCluster) -> str:
     )
 
 
-def html_rows(cluster: HPCCluster) -> str:
+def html_rows(cluster: Cluster) -> str:
     """Table rows for the engine's HTML of a cluster."""
     if cluster._head is None:  # noqa: SLF001
         return ""

@@ -12,15 +12,15 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.control import backoff, explain
 from dask_hpc.control.backoff import Budget
 from dask_hpc.control.journal import Event, Journal
 from dask_hpc.control.ledger import End, Ledger
+from dask_hpc.control.ports import Place, Workers
 from dask_hpc.control.reconcile import Actions, JobKey, JobView, Phase, reconcile
 from dask_hpc.drivers.base import Listing, log_path
 from dask_hpc.errors import (
@@ -33,34 +33,6 @@ from dask_hpc.model.job import Submission
 from dask_hpc.model.pool import Pool
 
 logger = logging.getLogger("dask_hpc")
-
-
-class Workers(Protocol):
-    """What the controller asks of the dask scheduler."""
-
-    def load(self) -> Mapping[str, float]:
-        """Bytes held by each worker, by its name."""
-        ...
-
-    async def retire(self, names: Collection[str], *, force: bool) -> set[str]:
-        """Move data off these workers and close them; the names of those that closed."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the files of a cluster are.
-
-    Parameters
-    ----------
-    scripts
-        Job script of each pool, by its name.
-    logs
-        Directory of the jobs' logs.
-    """
-
-    scripts: Mapping[str, Path]
-    logs: Path
 
 
 class Controller:
@@ -101,6 +73,7 @@ class Controller:
         self.ledger = Ledger()
         self.wanted = dict.fromkeys(pools, 0)
         self.problem: HPCError | None = None
+        self.unanswered = ""  # what the batch system's silence looked like, while it lasts
         self.rounds = 0
         self.jobs_submitted = 0
         self.core_seconds = 0.0
@@ -201,9 +174,10 @@ class Controller:
         try:
             listing = await self.client.query(self.ledger.to_query())
         except BatchSystemError as error:
-            logger.info("no answer from the batch system: %s", error)
+            self._silence(error)
             self._schedule(changed=False)
             return
+        self.unanswered = ""
         now = self._clock()
         if vanished := self.ledger.unlisted(listing, now):
             past = await self.client.history(vanished)
@@ -279,6 +253,12 @@ class Controller:
         logger.error("%s", error)
         self._notify()
 
+    def _silence(self, error: BatchSystemError) -> None:
+        """Note that the batch system does not answer: its weather, waited out and told once."""
+        if not self.unanswered:
+            logger.warning("no answer from the batch system, it is waited for: %s", error)
+        self.unanswered = str(error.args[0])
+
     def _notify(self) -> None:
         self.changed.set()
 
@@ -303,7 +283,7 @@ class Controller:
             self._report(error)
         except BatchSystemError as error:  # in doubt: looked for by its name, not repeated
             self._budget = self._budget.unanswered(self._clock())
-            logger.warning("no certain answer to a submission, it is looked for: %s", error)
+            self._silence(error)
 
     async def _record(self, event: Event, **values: Any) -> None:
         """Write to the journal off the event loop: a shared file system may take its time."""

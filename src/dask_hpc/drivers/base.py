@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar
@@ -156,6 +157,25 @@ class Driver(ABC):
 def log_path(logs: Path, name: str, index: int | str) -> Path:
     """Where job ``index`` of the array called ``name`` writes its log."""
     return logs / f"{name}-{index}.log"
+
+
+def targets(jobs: Collection[JobId], arrays: Mapping[str, int]) -> list[str]:
+    """Write jobs as a cancel command takes them: whole arrays as ``ID``, parts as ``ID_[0-3,7]``.
+
+    Parameters
+    ----------
+    jobs
+        To write.
+    arrays
+        Size of each array, by its id.
+    """
+    indices: dict[str, set[int]] = defaultdict(set)
+    for job in jobs:
+        indices[job.array].add(job.index)
+    return [
+        array if len(some) == arrays.get(array) else f"{array}_[{ranges(some)}]"
+        for array, some in indices.items()
+    ]
 
 
 def ranges(indices: Collection[int]) -> str:

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import defaultdict
 from typing import TYPE_CHECKING, ClassVar
 
-from dask_hpc.drivers.base import Command, Driver, Listing, Output, log_path, ranges
+from dask_hpc.drivers.base import (
+    Command,
+    Driver,
+    Listing,
+    Output,
+    log_path,
+    targets,
+)
 from dask_hpc.errors import BatchSystemError, SubmitRejected
 from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
 
@@ -98,14 +104,7 @@ class Local(Driver):
 
     def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> Command:
         """See :meth:`Driver.cancel`: whole arrays by their id, parts as ``id_[ranges]``."""
-        indices: dict[str, set[int]] = defaultdict(set)
-        for job in jobs:
-            indices[job.array].add(job.index)
-        targets = [
-            array if len(some) == arrays.get(array) else f"{array}_[{ranges(some)}]"
-            for array, some in indices.items()
-        ]
-        return _command("cancel", *targets)
+        return _command("cancel", *targets(jobs, arrays))
 
     def is_transient(self, output: Output) -> bool:
         """See :meth:`Driver.is_transient`."""

@@ -7,12 +7,19 @@ commands printed (tests/drivers/transcripts/slurm).
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dask_hpc.drivers.base import Command, Driver, Listing, Output, log_path, parse_ranges, ranges
+from dask_hpc.drivers.base import (
+    Command,
+    Driver,
+    Listing,
+    Output,
+    log_path,
+    parse_ranges,
+    targets,
+)
 from dask_hpc.errors import BatchSystemError, BatchSystemUnavailable, SubmitRejected
 from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
 from dask_hpc.units import format_walltime
@@ -192,14 +199,7 @@ class Slurm(Driver):
 
     def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> Command:
         """See :meth:`Driver.cancel`: whole arrays by their id, parts as ``id_[ranges]``."""
-        indices: dict[str, set[int]] = defaultdict(set)
-        for job in jobs:
-            indices[job.array].add(job.index)
-        targets = [
-            array if len(some) == arrays.get(array) else f"{array}_[{ranges(some)}]"
-            for array, some in indices.items()
-        ]
-        return Command(("scancel", "--quiet", *targets), _UNSET)
+        return Command(("scancel", "--quiet", *targets(jobs, arrays)), _UNSET)
 
     def history(self, arrays: Collection[str]) -> Command:
         """See :meth:`Driver.history`."""
