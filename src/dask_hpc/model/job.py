@@ -88,8 +88,8 @@ class JobSpec:
     Parameters
     ----------
     command
-        Argument list that the job runs; words starting with ``$`` are left to the shell
-        (see :mod:`dask_hpc.drivers.script`).
+        Argument list that the job runs, each word as it is; one placeholder stands for the name
+        that the job gives its workers (:data:`dask_hpc.drivers.script.WORKER_PREFIX`).
     cores
         Cores per node.
     memory

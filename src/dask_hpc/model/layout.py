@@ -57,8 +57,9 @@ def layout_for(cores: int, *, workers: int | None = None, memory: int | None = N
     cores
         Cores of the job on one node.
     workers
-        Workers on the node; None chooses about the square root of the cores, so that neither one
-        interpreter lock nor one process per core rules (the engine's own choice for threads).
+        Workers on the node; None chooses one per core up to four cores, and beyond that about the
+        square root of the cores, so that neither one interpreter lock nor one process per core
+        rules.
     memory
         Bytes of the job on one node.
 
@@ -76,7 +77,7 @@ def layout_for(cores: int, *, workers: int | None = None, memory: int | None = N
         raise ConfigurationError(f"a job needs at least one core, not {cores}")
     if workers is None:
         workers = max(count for count in range(1, isqrt(cores) + 1) if cores % count == 0)
-        if cores <= 4:  # noqa: PLR2004  (small jobs: one thread each, as the engine does)
+        if cores <= 4:  # noqa: PLR2004  (as the engine does on small machines)
             workers = cores
     if workers < 1:
         raise ConfigurationError(f"a job needs at least one worker, not {workers}")
