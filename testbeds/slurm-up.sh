@@ -160,6 +160,7 @@ if [ "$DBD" = 1 ]; then
             chown -R mysql:mysql "$M"
             mariadb-install-db --no-defaults --user=mysql --datadir="$M/data" --skip-test-db --auth-root-authentication-method=socket >"$S/log/mysql-install.log" 2>&1
         fi
+        rm -f "$S/pid/mariadbd.pid" "$M/sock" # a machine that was killed leaves them, and not as ours
         setsid -f /usr/sbin/mariadbd --no-defaults --user=mysql --datadir="$M/data" --socket="$M/sock" --skip-networking \
             --pid-file="$S/pid/mariadbd.pid" --innodb-buffer-pool-size=64M --innodb-flush-log-at-trx-commit=0 \
             --innodb-lock-wait-timeout=900 </dev/null >"$S/log/mariadbd.log" 2>&1
