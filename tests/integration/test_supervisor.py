@@ -388,7 +388,7 @@ async def test_a_stale_scheduler_file_is_called_stale(
         free.bind(("127.0.0.1", 0))
         address = f"tls://127.0.0.1:{free.getsockname()[1]}"
     rendezvous.write(file, {"address": address}, cluster="c", owner="o", tls=tls)
-    supervisor = start("--death-timeout", "1.5")
+    supervisor = start("--death-timeout", "4")
     code, line = await supervisor.ended()
     assert code == 75
     assert line.startswith(f"dask-hpc worker: ended: cannot reach the head: {address}, named in")

@@ -155,8 +155,10 @@ async def reach(options: WorkerOptions, found: Rendezvous) -> Head:
     HeadUnreachable
         If nobody answered in time.
     """
-    deadline = time.monotonic() + options.death_timeout
+    began = time.monotonic()
+    deadline = began + options.death_timeout
     refused_since: float | None = None
+    refusal: OSError | None = None  # tells more than a last attempt that ran out of time
     while True:
         security = security_for(found.tls or options.tls, insecure=options.insecure)
         left = deadline - time.monotonic()
@@ -164,15 +166,15 @@ async def reach(options: WorkerOptions, found: Rendezvous) -> Head:
         if error is None:
             return Head(found.address, security)
         now = time.monotonic()
-        if isinstance(root_cause(error), ConnectionRefusedError):
-            refused_since = refused_since or now
+        if (refused := await _refused(found.address)) is not None:
+            refused_since, refusal = refused_since or now, refused
             deadline = min(deadline, refused_since + REFUSED)
         if now + PAUSE > deadline:
-            raise _unreachable(options, found, error)
+            raise _unreachable(options, found, refusal or error, now - began)
         await asyncio.sleep(PAUSE * random.uniform(0.5, 1.5))  # noqa: S311  (spreads load)
         again = _read_again(options.scheduler_file, found)
         if again != found:  # a new head has come
-            refused_since, deadline = None, now + options.death_timeout
+            refused_since, refusal, deadline = None, None, now + options.death_timeout
         found = again
 
 
@@ -186,6 +188,22 @@ async def _knock(address: str, security: Security, timeout: float) -> OSError | 
             await comm.close()
     except OSError as error:  # timeouts and the engine's CommClosedError are such
         return error
+    return None
+
+
+async def _refused(address: str) -> ConnectionRefusedError | None:
+    """Tell whether nobody listens there: the engine keeps only the last of its many attempts."""
+    from distributed.comm import get_address_host_port
+
+    host, port = get_address_host_port(address)
+    try:
+        async with asyncio.timeout(PAUSE):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+    except ConnectionRefusedError as error:
+        return error
+    except OSError:  # a timeout is one: no answer is no refusal
+        return None
     return None
 
 
@@ -205,7 +223,9 @@ def root_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _unreachable(options: WorkerOptions, found: Rendezvous, error: OSError) -> HeadUnreachable:
+def _unreachable(
+    options: WorkerOptions, found: Rendezvous, error: OSError, seconds: float
+) -> HeadUnreachable:
     cause = root_cause(error)
     where = found.address
     hint = "check that this node can reach it: --interface of the head, firewall"
@@ -215,7 +235,6 @@ def _unreachable(options: WorkerOptions, found: Rendezvous, error: OSError) -> H
             where += " (stale: nothing listens there any more)"
             hint = "the head has ended: start it again, or remove the file"
     return HeadUnreachable(
-        f"{where} did not answer in {options.death_timeout:g} s:"
-        f" {str(cause) or type(cause).__name__}",
+        f"{where} did not answer in {seconds:.0f} s: {str(cause) or type(cause).__name__}",
         hint=hint,
     )
