@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +17,10 @@ from dask_hpc.errors import BatchSystemMissing, JobStartError, SubmitRejected, W
 from tests.site.slurm import counted_commands, queue, run, submitted, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(240)]
+
+
+#: Slurm remembers jobs for minutes: names that are counted differ from run to run.
+RUN = secrets.token_hex(2)
 
 
 def cluster(name: str, **options: Any) -> SLURMCluster:
@@ -32,7 +37,7 @@ def test_thirty_two_workers_compute_and_leave_no_result_behind(
     jobs: int, per_job: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sbatch, a computation, down with every key kept, one scancel at most, queue empty."""
-    name = f"main-{jobs}x{per_job}"
+    name = f"main-{jobs}x{per_job}-{RUN}"
     with counted_commands(tmp_path, monkeypatch) as commands:
         with cluster(name, cores=per_job, processes=per_job, memory=f"{per_job * 400} MiB") as c:
             c.scale(32)
@@ -81,7 +86,8 @@ def test_pending_jobs_say_why_and_are_cancelled_first() -> None:
 
 def test_a_worker_and_a_supervisor_that_die_are_replaced() -> None:
     """The kernel kills a worker, the batch system a whole job: the computation completes."""
-    with cluster("dies", cores=4, processes=4, memory="2 GiB") as c:
+    name = f"dies-{RUN}"
+    with cluster(name, cores=4, processes=4, memory="2 GiB") as c:
         c.scale(jobs=2)
         c.wait_for_workers(8, timeout=60)
         with c.get_client() as client:
@@ -102,7 +108,7 @@ def test_a_worker_and_a_supervisor_that_die_are_replaced() -> None:
             assert len(set(pids.values())) == 8
             wait(futures, timeout=120)
             assert {future.status for future in futures} == {"finished"}
-            wait_until(lambda: submitted("dies").total() == 3, 60, "a job replaces it")
+            wait_until(lambda: submitted(name).total() == 3, 60, "a job replaces it")
             c.wait_for_workers(8, timeout=60)
 
 
