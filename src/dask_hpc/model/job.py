@@ -146,7 +146,3 @@ class Submission:
 
     name: str
     count: int
-
-    def worker_prefix(self, index: int) -> str:
-        """Name that the workers of one job start with (they append ``-0``, ``-1``, …)."""
-        return f"{self.name}-{index}"
