@@ -50,7 +50,8 @@ def test_directives_leave_out_what_is_not_asked() -> None:
 
 def test_submit_names_the_jobs_and_their_logs() -> None:
     """One command for the whole array."""
-    command = LOCAL.submit(Submission("name-ab12", 3), Path("/c/job.sh"), Path("/c/logs"))
+    spec = JobSpec(command=("true",), cores=1, log_directory=Path("/c/logs"))
+    command = LOCAL.submit(Submission("name-ab12", 3), spec, Path("/c/job.sh"))
     assert command.argv == (
         *PREFIX,
         "submit",
@@ -139,7 +140,7 @@ def test_every_word_of_the_batch_system_is_known() -> None:
 def test_cancel_names_whole_arrays_and_parts() -> None:
     """A whole array by its id, a part as ranges."""
     jobs = [JobId("3", 0), JobId("3", 1), *(JobId("4", i) for i in (0, 1, 2, 7))]
-    command = LOCAL.cancel(jobs, {"3": 2, "4": 9})
+    [command] = LOCAL.cancel(jobs, {"3": 2, "4": 9})
     assert command.argv == (*PREFIX, "cancel", "3", "4_[0-2,7]")
 
 

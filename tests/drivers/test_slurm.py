@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -115,13 +116,13 @@ def test_memory_is_rounded_up(memory: int, option: str) -> None:
 
 def test_submit_names_the_job_on_the_command_line() -> None:
     """Name, array and log are options: a user's SBATCH_* variables beat a script's directives."""
-    command = SLURM.submit(Submission("mine-7f3a", 10), Path("/c/job.sh"), Path("/c/logs"))
+    command = SLURM.submit(Submission("mine-7f3a", 10), SPEC, Path("/c/job.sh"))
     assert command.argv == (
         "sbatch",
         "--parsable",
         "--job-name=mine-7f3a",
         "--array=0-9",
-        "--output=/c/logs/mine-7f3a-%a.log",
+        f"--output={LOGS}/mine-7f3a-%a.log",
         "--open-mode=append",
         "/c/job.sh",
     )
@@ -129,7 +130,9 @@ def test_submit_names_the_job_on_the_command_line() -> None:
 
 def test_a_percent_sign_in_the_log_directory_is_taken_literally() -> None:
     """Sbatch replaces %j and the like in file names; a directory's own sign is doubled."""
-    command = SLURM.submit(Submission("m", 1), Path("job.sh"), Path("/c/100%j"))
+    command = SLURM.submit(
+        Submission("m", 1), replace(SPEC, log_directory=Path("/c/100%j")), Path("job.sh")
+    )
     assert "--output=/c/100%%j/m-%a.log" in command.argv
 
 
@@ -144,10 +147,10 @@ def test_a_users_defaults_for_slurm_commands_are_kept_from_them() -> None:
     }
     kept = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_TIMELIMIT": "10", "PATH": "/bin"}
     commands = (
-        SLURM.submit(Submission("m", 1), Path("job.sh"), LOGS),
+        SLURM.submit(Submission("m", 1), SPEC, Path("job.sh")),
         query("m"),
-        SLURM.cancel([JobId("1", 0)], {}),
-        SLURM.history(["1"]),
+        *SLURM.cancel([JobId("1", 0)], {}),
+        *SLURM.history(["1"]),
         SLURM.limits(),
     )
     for command in commands:
@@ -157,14 +160,14 @@ def test_a_users_defaults_for_slurm_commands_are_kept_from_them() -> None:
 def test_a_head_inside_a_job_does_not_pass_on_its_own_limits() -> None:
     """SLURM_MEM_PER_CPU beside the new job's SLURM_MEM_PER_NODE makes its srun refuse to start."""
     outer = {"SLURM_MEM_PER_CPU": "200", "SLURM_CPU_BIND_LIST": "0x1", "SLURM_JOB_ID": "12"}
-    command = SLURM.submit(Submission("m", 1), Path("job.sh"), LOGS)
+    command = SLURM.submit(Submission("m", 1), SPEC, Path("job.sh"))
     assert command.environment(outer) == {"SLURM_JOB_ID": "12"}
 
 
 def test_whole_arrays_are_cancelled_by_id_and_parts_by_ranges() -> None:
     """One scancel, however many jobs."""
     jobs = [JobId("80", 0), JobId("80", 1), *(JobId("97", i) for i in (3, 0, 1, 2, 7))]
-    command = SLURM.cancel(jobs, {"80": 2, "97": 10})
+    [command] = SLURM.cancel(jobs, {"80": 2, "97": 10})
     assert command.argv == ("scancel", "--quiet", "80", "97_[0-3,7]")
 
 
@@ -357,7 +360,7 @@ def test_every_way_to_end_is_told_without_accounting() -> None:
 def test_accounting_adds_exit_codes_and_signals() -> None:
     """200 shows as 72: sacct subtracts 128. Slurm's own 0:125 (memory) is no signal of ours."""
     seen = load(f"{VERSION}/ends")
-    jobs = SLURM.ended(seen.replay(SLURM.history([str(i) for i in range(45, 52)]))).jobs
+    jobs = SLURM.ended(seen.replay(SLURM.history([str(i) for i in range(45, 52)])[0])).jobs
     told = {str(job): (each.state, each.exit_code, each.signal) for job, each in jobs.items()}
     assert told == {
         "45_0": (JobState.COMPLETED, 0, None),
@@ -385,7 +388,7 @@ def test_who_cancelled_is_told_where_known() -> None:
     during = SLURM.states(seen.replay(query("rec-run"), 0)).jobs
     assert during[JobId("50", 0)].state is JobState.CANCELLED
     assert during[JobId("50", 1)].state is JobState.ENDING
-    jobs = SLURM.ended(seen.replay(SLURM.history(["50"]))).jobs
+    jobs = SLURM.ended(seen.replay(SLURM.history(["50"])[0])).jobs
     assert [each.reason for each in jobs.values()] == ["CANCELLED by 1001", "CANCELLED by 0"]
     assert {each.state for each in jobs.values()} == {JobState.CANCELLED}
 
@@ -400,7 +403,7 @@ def test_a_timeout_is_told_by_both() -> None:
         "its walltime is over (TimeLimit)",
     )
     assert listed.end == local("2026-11-22T20:42:06")
-    past = SLURM.ended(seen.replay(SLURM.history(["1"]))).jobs[job]
+    past = SLURM.ended(seen.replay(SLURM.history(["1"])[0])).jobs[job]
     assert (past.state, past.exit_code) == (JobState.TIMEOUT, None)
 
 
@@ -498,7 +501,7 @@ def test_names_that_no_job_has_list_nothing() -> None:
     output = seen.replay(query("nosuch"))
     assert output.returncode == 0
     assert (SLURM.states(output).jobs, SLURM.states(output).names) == ({}, {})
-    assert SLURM.ended(seen.replay(SLURM.history(["999999"]))).jobs == {}
+    assert SLURM.ended(seen.replay(SLURM.history(["999999"])[0])).jobs == {}
 
 
 def test_what_scancel_does_not_know_is_no_error() -> None:

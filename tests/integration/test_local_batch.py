@@ -448,7 +448,7 @@ def test_the_driver_and_the_commands_speak_the_same_language(batch: Batch) -> No
     def ask(command: Command) -> Output:
         return Output(command, 0, batch.run(*command.argv[4:]))
 
-    array = driver.submitted(ask(driver.submit(Submission("c-1", 2), script, logs)))
+    array = driver.submitted(ask(driver.submit(Submission("c-1", 2), spec, script)))
 
     def states() -> list[JobState]:
         return [
@@ -457,7 +457,7 @@ def test_the_driver_and_the_commands_speak_the_same_language(batch: Batch) -> No
 
     wait_until(lambda: states() == [JobState.COMPLETED] * 2)
     assert logs.joinpath("c-1-1.log").read_text() == "c-1-1\n"
-    ask(driver.cancel([JobId(array, 0)], {array: 2}))
+    ask(driver.cancel([JobId(array, 0)], {array: 2})[0])
 
 
 def test_commands_import_little() -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from dask_hpc.drivers.base import Command, Output
 from dask_hpc.drivers.slurm import Slurm
-from dask_hpc.model.job import JobId, Submission
+from dask_hpc.model.job import JobId, JobSpec, Submission
 from tests.drivers.replay import load
 from tests.simulation.fake_slurm import FakeSlurm
 
 SLURM = Slurm()
-LOGS = Path("/logs")
+SPEC = JobSpec(command=("true",), cores=1, log_directory=Path("/logs"))
 
 
 def shape(line: str) -> str:
@@ -31,7 +31,7 @@ async def ask(slurm: FakeSlurm, command: Command) -> Output:
 @pytest.fixture
 async def fake() -> FakeSlurm:
     slurm = FakeSlurm(slots=1)
-    await ask(slurm, SLURM.submit(Submission("sim-1", 3), Path("/job.sh"), LOGS))
+    await ask(slurm, SLURM.submit(Submission("sim-1", 3), SPEC, Path("/job.sh")))
     slurm.tick(0.0)
     return slurm
 
@@ -62,7 +62,7 @@ async def test_it_is_silent_as_the_real_one_is() -> None:
     slurm = FakeSlurm(down=True)
     for command in (
         SLURM.query({"sim-1": None}),
-        SLURM.submit(Submission("sim-1", 3), Path("/job.sh"), LOGS),
+        SLURM.submit(Submission("sim-1", 3), SPEC, Path("/job.sh")),
     ):
         printed = await ask(slurm, command)
         [recorded, *_] = real.all(command.argv[0])
@@ -73,7 +73,7 @@ async def test_it_is_silent_as_the_real_one_is() -> None:
 
 async def test_an_unknown_job_is_cancelled_without_a_word(fake: FakeSlurm) -> None:
     """scancel --quiet of what has ended or never was: exit 0, nothing printed."""
-    printed = await ask(fake, SLURM.cancel([JobId("999", 0)], {"999": 1}))
+    printed = await ask(fake, SLURM.cancel([JobId("999", 0)], {"999": 1})[0])
     assert (printed.returncode, printed.stdout, printed.stderr) == (0, "", "")
     recorded = load("slurm/22.05.8/cancel").all("scancel")
     assert (0, "", "") in {(each.returncode, each.stdout, each.stderr) for each in recorded}
@@ -81,7 +81,7 @@ async def test_an_unknown_job_is_cancelled_without_a_word(fake: FakeSlurm) -> No
 
 async def test_an_array_too_large_is_refused_in_the_same_words(fake: FakeSlurm) -> None:
     """MaxArraySize bounds the highest index."""
-    printed = await ask(fake, SLURM.submit(Submission("sim-2", 1002), Path("/job.sh"), LOGS))
+    printed = await ask(fake, SLURM.submit(Submission("sim-2", 1002), SPEC, Path("/job.sh")))
     assert printed.returncode == 1
     refused = load("slurm/22.05.8/submit-refused").all("sbatch")
     assert any(printed.stderr.strip() in each.stderr for each in refused)

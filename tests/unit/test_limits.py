@@ -15,7 +15,20 @@ GIB = 1 << 30
 
 
 def snapshot(cgroup: tuple[int, ...] = (), affinity: int = 8, **environ: str) -> Snapshot:
-    return Snapshot(environ=environ, affinity=affinity, host_memory=64 * GIB, cgroup_memory=cgroup)
+    job = {"SLURM_JOB_ID": "1", "LOCAL_JOB_ID": "1_0"}
+    return Snapshot(
+        environ=job | environ, affinity=affinity, host_memory=64 * GIB, cgroup_memory=cgroup
+    )
+
+
+def test_variables_of_a_batch_system_count_inside_its_jobs_only() -> None:
+    """Names such as NCPUS and NSLOTS are anyone's on a login node."""
+    outside = Snapshot(
+        environ={"NSLOTS": "3", "SLURM_MEM_PER_NODE": "1"}, affinity=8, host_memory=9
+    )
+    assert (limits.cores(outside).amount, limits.memory(outside).amount) == (8, 9)
+    inside = Snapshot(environ={"NSLOTS": "3", "JOB_ID": "7"}, affinity=8, host_memory=9)
+    assert limits.cores(inside).amount == 3
 
 
 def options(**wanted: object) -> WorkerOptions:

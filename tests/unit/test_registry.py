@@ -127,10 +127,13 @@ def test_the_path_is_searched(bin_directory: Path) -> None:
 @pytest.mark.parametrize(
     "body", ["raise SystemExit(3)", "pass", "import threading; threading.Event().wait()"]
 )
-def test_a_version_that_is_not_told_is_empty(bin_directory: Path, body: str) -> None:
+def test_a_version_that_is_not_told_is_empty(
+    bin_directory: Path, body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wrapper that fails, says nothing or hangs holds nobody up."""
     install(bin_directory, body)
-    assert edge.version("slurm", timeout=1) == ""
+    monkeypatch.setattr(edge, "VERSION_TIMEOUT", 1)
+    assert edge.version("slurm") == ""
 
 
 def test_local_has_no_version_of_its_own(bin_directory: Path) -> None:
@@ -145,6 +148,7 @@ def test_the_command_tells_people_and_programs(bin_directory: Path) -> None:
         "batch": "slurm",
         "version": "slurm 22.05.8",
         "why": f"sbatch is {bin_directory}/sbatch",
+        "server": "answers",
     }
     result = CliRunner().invoke(batch, ["--json"])
     assert json.loads(result.output) == told

@@ -19,9 +19,10 @@ from dask_hpc.errors import (
     BatchSystemUnavailable,
     SubmitRejected,
 )
-from dask_hpc.model.job import JobId, Submission
+from dask_hpc.model.job import JobId, JobSpec, Submission
 from tests.helpers import wait_until
 
+SPEC = JobSpec(command=("true",), cores=1, log_directory=Path("/logs"))
 DOWN = "Unable to contact slurm controller (connect failure)"
 
 
@@ -129,7 +130,7 @@ async def test_a_submission_is_never_repeated() -> None:
     script = Script((1, "", f"sbatch: error: {DOWN}"))
     client = BatchClient(Slurm(), script)
     with pytest.raises(BatchSystemUnavailable):
-        await client.submit(Submission("c-1", 1), Path("/job.sh"), Path("/logs"))
+        await client.submit(Submission("c-1", 1), SPEC, Path("/job.sh"))
     assert script.asked == ["sbatch"]
 
 
@@ -138,7 +139,7 @@ async def test_a_refusal_is_told_apart_from_silence() -> None:
     script = Script((1, "", "sbatch: error: invalid partition specified: x"))
     client = BatchClient(Slurm(), script)
     with pytest.raises(SubmitRejected, match="invalid partition"):
-        await client.submit(Submission("c-1", 1), Path("/job.sh"), Path("/logs"))
+        await client.submit(Submission("c-1", 1), SPEC, Path("/job.sh"))
 
 
 async def test_a_failed_query_is_no_observation() -> None:

@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dask_hpc.batch.runner import Runner, run
-from dask_hpc.drivers.base import Command, Driver, Listing, Output
+from dask_hpc.drivers.base import Command, Driver, Listing, Output, Why
 from dask_hpc.errors import BatchSystemError, BatchSystemUnavailable
-from dask_hpc.model.job import JobId, Submission
+from dask_hpc.model.job import JobId, JobSpec, JobStatus, Submission
 
 #: Tries of a command that may be repeated without harm, and seconds before the second one; each
 #: further wait doubles, give or take a half, so that many clusters do not knock together.
@@ -45,7 +45,7 @@ class BatchClient:
         self._runner = runner
         self._array_limit: int | None = None
 
-    async def submit(self, submission: Submission, script: Path, logs: Path) -> str:
+    async def submit(self, submission: Submission, spec: JobSpec, script: Path) -> str:
         """Submit one array, once: a repeat could double it.
 
         Returns
@@ -62,7 +62,7 @@ class BatchClient:
         BatchSystemMissing
             If there is no such program here.
         """
-        output = await self._run(self.driver.submit(submission, script, logs))
+        output = await self._run(self.driver.submit(submission, spec, script))
         if output.returncode != 0 and self.driver.is_transient(output):
             raise _unavailable(output)
         return self.driver.submitted(output)
@@ -76,23 +76,39 @@ class BatchClient:
             If there is no answer.  Then nothing was observed; nothing is gone.
         """
         output = await self._run(self.driver.query(arrays))
-        if output.returncode != 0:
+        if not self.driver.answered(output):
             raise _unavailable(output)
         return self.driver.states(output)
 
     async def history(self, arrays: Collection[str]) -> Listing:
         """Ask how jobs ended that the query no longer lists; empty where nothing is recorded."""
-        command = self.driver.history(arrays)
+        jobs: dict[JobId, JobStatus] = {}
+        for command in self.driver.history(arrays):
+            try:
+                output = await self._run(command)
+            except BatchSystemError:
+                continue  # a site without accounting: the log still tells
+            if output.returncode == 0:
+                jobs.update(self.driver.ended(output).jobs)
+        return Listing(jobs)
+
+    @property
+    def tells_why(self) -> bool:
+        """Whether the batch system can be asked why jobs wait, apart from the query."""
+        return type(self.driver).why is not Driver.why
+
+    async def why(self, array: str) -> Why:
+        """Ask why the jobs of an array wait, where the query does not tell; empty if no answer."""
+        command = self.driver.why(array)
         if command is None:
-            return Listing()
+            return Why()
         try:
-            output = await self._run(command)
+            return self.driver.because(await self._run(command))
         except BatchSystemError:
-            return Listing()  # a site without accounting: the log still tells
-        return self.driver.ended(output) if output.returncode == 0 else Listing()
+            return Why()
 
     async def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> None:
-        """Cancel jobs with one command; ``arrays`` gives the size of each array by id.
+        """Cancel jobs with few commands; ``arrays`` gives the size of each array by id.
 
         Raises
         ------
@@ -103,9 +119,13 @@ class BatchClient:
         """
         if not jobs:
             return
-        output = await self._insist(self.driver.cancel(jobs, arrays))
-        if output.returncode != 0:
-            raise BatchSystemError(f"`{output.command}` failed: {output.text}")
+        refused = []
+        for command in self.driver.cancel(jobs, arrays):
+            output = await self._insist(command)
+            if not self.driver.cancelled(output):
+                refused.append(f"`{output.command}` failed: {output.text}")
+        if refused:  # after all were tried: one array that cannot be cancelled keeps no other
+            raise BatchSystemError("; ".join(refused))
 
     async def array_limit(self) -> int:
         """The most jobs in one array; asked once."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 
 import click
 
@@ -14,11 +15,10 @@ import click
 @click.command("batch")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def batch(*, as_json: bool) -> None:
-    """Show the batch system that this machine has, its version, and how we know."""
-    from dask_hpc.batch.detect import detect, version
+    """Show the batch system that this machine has, its version, how we know, and if it answers."""
+    from dask_hpc.batch.detect import look
 
-    found = detect()
-    rows = {"batch": found.name, "version": version(found.name), "why": found.why}
+    rows = asdict(look())
     if as_json:
         click.echo(json.dumps(rows))
     elif sys.stdout.isatty():

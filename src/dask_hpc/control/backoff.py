@@ -35,6 +35,10 @@ IN_DOUBT_SETTLE = 30.0
 #: than gone (servers with several threads, LSF's and PBS's caches).
 UNLISTED_GRACE = 15.0
 
+#: Seconds between two looks into why the jobs of one array wait, on a batch system that tells it
+#: only when asked job by job: reasons change slowly, and the answer may be long.
+WHY_INTERVAL = 120.0
+
 #: Seconds that a job whose workers have left may take to end by itself before it is cancelled.
 LEAVE_GRACE = 20.0
 

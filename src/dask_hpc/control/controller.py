@@ -70,7 +70,7 @@ class Controller:
         self.name = name
         self.pools = dict(pools)
         self.client = client
-        self.ledger = Ledger()
+        self.ledger = Ledger(client.driver.history_delay)
         self.wanted = dict.fromkeys(pools, 0)
         self.problem: HPCError | None = None
         self.unanswered = ""  # what the batch system's silence looked like, while it lasts
@@ -186,12 +186,20 @@ class Controller:
         await self._settle_doubts(listing, now)
         changed, ends = self.ledger.observe(listing, now)
         await self._account(ends, now)
+        changed |= await self._ask_why(now)
         self._report_impossible(changed=changed)
         for name in self.ledger.prune():
             await self._record("ended", name=name)
         self._schedule(changed=changed)
         if changed:
             self._notify()
+
+    async def _ask_why(self, now: float) -> bool:
+        """Ask why jobs wait, one array a round, if the query does not tell; whether it is news."""
+        if not self.client.tells_why or (name := self.ledger.unexplained(now)) is None:
+            return False
+        why = await self.client.why(str(self.ledger.arrays[name].array))
+        return self.ledger.explain(name, why, now)
 
     def _schedule(self, *, changed: bool) -> None:
         self._interval = backoff.next_poll(self._interval, changed=changed)
@@ -277,7 +285,8 @@ class Controller:
             limit = await self.client.array_limit()
             for first in range(0, count, limit):
                 size = min(limit, count - first)
-                await self._submit_array(Submission(self._new_name(), size), pool)
+                submission = Submission(self._new_name(), size, self.client.driver.first_index)
+                await self._submit_array(submission, pool)
         except (SubmitRejected, BatchSystemMissing) as error:
             self._budget = self._budget.rejected()
             self._report(error)
@@ -297,9 +306,8 @@ class Controller:
         await self._record("intended", name=name, pool=pool, count=submission.count)
         self.ledger.intend(submission, pool, self._clock())
         try:
-            array = await self.client.submit(
-                submission, self._place.scripts[pool], self._place.logs
-            )
+            spec, script = self.pools[pool].spec, self._place.scripts[pool]
+            array = await self.client.submit(submission, spec, script)
         except (SubmitRejected, BatchSystemMissing):
             self.ledger.forget(name)
             await self._record("refused", name=name)

@@ -7,11 +7,16 @@ A query that failed never gets here; one that succeeded and does not list a job 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from dask_hpc.control.backoff import IN_DOUBT_SETTLE, UNLISTED_GRACE
+from dask_hpc.control.backoff import (
+    IN_DOUBT_SETTLE,
+    MIN_POLL,
+    UNLISTED_GRACE,
+    WHY_INTERVAL,
+)
 from dask_hpc.control.reconcile import JobKey, JobView, Phase
-from dask_hpc.drivers.base import Listing
+from dask_hpc.drivers.base import Listing, Why
 from dask_hpc.model.job import JobId, JobState, JobStatus, Submission
 
 #: Seconds that a job with workers must last to count as a success: less is a crash after joining
@@ -31,23 +36,31 @@ class Tracked:
     pool: str
     since: float  # of the submit command's end, whatever its outcome
     array: str | None = None
-    status: list[JobStatus] = field(default_factory=list)
+    status: dict[int, JobStatus] = field(default_factory=dict)
     workers: dict[int, set[str]] = field(default_factory=dict)
     first_join: dict[int, float] = field(default_factory=dict)
     leaving: dict[int, float] = field(default_factory=dict)
-    unlisted: set[int] = field(default_factory=set)
+    unlisted: dict[int, float] = field(default_factory=dict)  # since when, by index
+    why: Why = field(default_factory=Why)
+    asked_why: float | None = None
 
     def __post_init__(self) -> None:
-        self.status = [_PENDING] * self.submission.count
+        self.status = dict.fromkeys(self.submission.indices, _PENDING)
 
     @property
     def live(self) -> bool:
         """Whether any job of it may run or come to run."""
-        return any(status.state.live for status in self.status)
+        return any(status.state.live for status in self.status.values())
+
+    def explained(self, status: JobStatus) -> JobStatus:
+        """A status with what was learnt of why it waits, where the query does not tell."""
+        if status.state is not JobState.PENDING or status.reason or not self.why.reason:
+            return status
+        return replace(status, reason=self.why.reason, impossible=self.why.impossible)
 
     def live_indices(self) -> list[int]:
         """Indices of the jobs not known to have ended."""
-        return [index for index, status in enumerate(self.status) if status.state.live]
+        return [index for index, status in self.status.items() if status.state.live]
 
     def phase(self, index: int) -> Phase:
         """How far one job is."""
@@ -90,10 +103,17 @@ class End:
 
 
 class Ledger:
-    """Every submission of a cluster that still matters."""
+    """Every submission of a cluster that still matters.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    history_delay
+        Seconds that the end of a job may take to be recorded.
+    """
+
+    def __init__(self, history_delay: float = 0.0) -> None:
         self.arrays: dict[str, Tracked] = {}
+        self.history_delay = history_delay
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -140,7 +160,7 @@ class Ledger:
         """Find the job of a worker named ``SUBMISSION-INDEX-K``."""
         name, _, index = worker.rpartition("-")[0].rpartition("-")
         tracked = self.arrays.get(name)
-        if tracked is None or not index.isdigit() or int(index) >= tracked.submission.count:
+        if tracked is None or not index.isdigit() or int(index) not in tracked.status:
             return None
         return JobKey(name, int(index))
 
@@ -204,12 +224,13 @@ class Ledger:
         assert tracked.array is not None  # noqa: S101  (observe's loop)
         status = listing.jobs.get(JobId(tracked.array, index))
         if status is not None:
-            tracked.unlisted.discard(index)
-            return status
-        if now - tracked.since <= UNLISTED_GRACE or index not in tracked.unlisted:
-            tracked.unlisted.add(index)  # believed at the second look: accounting may be late
-            return tracked.status[index]
-        return _GONE
+            tracked.unlisted.pop(index, None)
+            return tracked.explained(status)
+        first = tracked.unlisted.setdefault(index, now)
+        believed = first < now and now - first >= self.history_delay  # not at the first look
+        if now - tracked.since > UNLISTED_GRACE and believed:
+            return _GONE
+        return tracked.status[index]
 
     def _end(self, tracked: Tracked, index: int, now: float) -> End:
         status, array = tracked.status[index], tracked.array
@@ -232,6 +253,27 @@ class Ledger:
             joined is not None,
             failure,
         )
+
+    def unexplained(self, now: float) -> str | None:
+        """Name of a submission whose jobs wait and nobody knows why; None without one."""
+        for name, tracked in self.arrays.items():
+            asked = tracked.asked_why
+            if (
+                tracked.array is not None
+                and (asked is None or now - asked >= WHY_INTERVAL)
+                and any(s.state is JobState.PENDING for s in tracked.status.values())
+                and now - tracked.since >= MIN_POLL
+            ):
+                return name
+        return None
+
+    def explain(self, name: str, why: Why, now: float) -> bool:
+        """Note why the jobs of a submission wait; whether that is news."""
+        tracked = self.arrays[name]
+        tracked.asked_why = now
+        news, tracked.why = why != tracked.why, why
+        tracked.status = {i: tracked.explained(status) for i, status in tracked.status.items()}
+        return news
 
     def prune(self) -> list[str]:
         """Forget submissions whose jobs have all ended; their names."""
@@ -261,7 +303,7 @@ class Ledger:
         """How many jobs are in each phase."""
         count = dict.fromkeys(Phase, 0)
         for tracked in self.arrays.values():
-            for index in range(tracked.submission.count):
+            for index in tracked.status:
                 count[tracked.phase(index)] += 1
         return count
 
@@ -299,5 +341,5 @@ class Ledger:
         return {
             JobKey(name, index): status
             for name, tracked in self.arrays.items()
-            for index, status in enumerate(tracked.status)
+            for index, status in tracked.status.items()
         }

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
@@ -31,18 +31,22 @@ class Command:
     unset
         Environment variables that it must not see, as shell patterns: a user's own defaults for
         the batch system's commands may filter what they list or change how they write it.
+    variables
+        Environment variables to set for it, names and values.
     """
 
     argv: tuple[str, ...]
     unset: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
 
     def environment(self, current: Mapping[str, str]) -> dict[str, str]:
         """The environment to run it in, made from the current one."""
-        return {
+        kept = {
             name: value
             for name, value in current.items()
             if not any(fnmatchcase(name, pattern) for pattern in self.unset)
         }
+        return {**kept, **dict(self.variables)}
 
     def __str__(self) -> str:
         return shlex.join(self.argv)
@@ -79,33 +83,66 @@ class Listing:
     names: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why jobs of an array wait, asked for where the query does not tell.
+
+    Parameters
+    ----------
+    reason
+        In plain words; empty where the batch system has none.
+    impossible
+        Whether they can never start as requested.
+    """
+
+    reason: str = ""
+    impossible: bool = False
+
+
 class Driver(ABC):
     """Translates the model to one batch system.
 
     Five functions and a state table make a driver: :meth:`submit`, :meth:`submitted`,
-    :meth:`query`, :meth:`states`, :meth:`cancel`.
+    :meth:`query`, :meth:`states`, :meth:`cancel`.  The others have defaults.
     """
 
     name: ClassVar[str]
+    #: Commands it runs; a machine that has all of them may have this batch system.
     programs: ClassVar[tuple[str, ...]]
     directive_prefix: ClassVar[str]
     STATES: ClassVar[Mapping[str, JobState]]
+    #: Keywords of this batch system alone (:attr:`JobSpec.options`), each with what it means.
+    OPTIONS: ClassVar[Mapping[str, str]] = {}
 
-    #: Shell expressions that give a running job its name and its index in the array.
-    job_name_variable: ClassVar[str]
-    index_variable: ClassVar[str]
+    #: What tells the version without asking a server; None where no command does.
+    version: ClassVar[Command | None] = None
+    #: Pattern that what it prints must match, where other batch systems have programs of the
+    #: same names; group 1, if there is one, is the version.
+    recognised_by: ClassVar[str] = ""
+
+    #: Shell expression that gives a running job the name of its array, a dash and its index.
+    worker_prefix: ClassVar[str]
+    #: Whether the script itself opens the job's log: else the submit command names it.  Some
+    #: batch systems keep what a job prints on its node until it has ended.
+    opens_log: ClassVar[bool] = False
+    #: Index of an array's first job.
+    first_index: ClassVar[int] = 0
     #: The most jobs in one array where the batch system does not tell (see `limits`).
     default_array_limit: ClassVar[int] = 1000
+    #: Seconds after which an end is recorded where `history` finds it, at the latest.
+    history_delay: ClassVar[float] = 0.0
 
     @abstractmethod
     def directives(self, spec: JobSpec) -> tuple[str, ...]:
         """Directives that request what the spec says, each an option as the script writes it."""
 
     @abstractmethod
-    def submit(self, submission: Submission, script: Path, logs: Path) -> Command:
+    def submit(self, submission: Submission, spec: JobSpec, script: Path) -> Command:
         """Command that submits the script as an array of ``submission.count`` jobs.
 
-        The job's name is ``submission.name``; job ``i`` logs to :func:`log_path`.
+        The job's name is ``submission.name``; job ``i`` logs to :func:`log_path`.  The directives
+        are in the script; where the batch system does not read them there, the command repeats
+        them (:func:`dask_hpc.drivers.script.all_directives`).
         """
 
     @abstractmethod
@@ -122,24 +159,44 @@ class Driver(ABC):
     def query(self, arrays: Mapping[str, str | None]) -> Command:
         """One command that lists all jobs of these arrays (name to id, None where not known)."""
 
+    def answered(self, output: Output) -> bool:
+        """Whether the query was answered; some exit non-zero when they have nothing to list."""
+        return output.returncode == 0
+
     @abstractmethod
     def states(self, output: Output) -> Listing:
         """Status of each job that the query listed."""
 
     @abstractmethod
-    def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> Command:
-        """One command that cancels these jobs; ``arrays`` gives the size of each array by id.
+    def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> Sequence[Command]:
+        """Commands that cancel these jobs: one, unless the batch system takes one array at a time.
 
-        Jobs that have ended, or are not known, are no error.
+        ``arrays`` gives the size of each array by id.  Jobs that have ended, or are not known,
+        are no error.
         """
 
-    def history(self, arrays: Collection[str]) -> Command | None:  # noqa: ARG002
-        """One command for the ends of jobs that `query` no longer lists; None without one."""
-        return None
+    def cancelled(self, output: Output) -> bool:
+        """Whether a cancel command did its work; jobs that are gone make some exit non-zero."""
+        return output.returncode == 0
+
+    def history(self, arrays: Collection[str]) -> Sequence[Command]:  # noqa: ARG002
+        """Commands for the ends of jobs that `query` no longer lists; none where nothing is kept.
+
+        As few as the batch system allows.
+        """
+        return ()
 
     def ended(self, output: Output) -> Listing:  # noqa: ARG002
         """Status of each job in the output of `history`; empty where nothing is recorded."""
         return Listing()
+
+    def why(self, array: str) -> Command | None:  # noqa: ARG002
+        """Command that tells why the jobs of an array wait; None where the query tells."""
+        return None
+
+    def because(self, output: Output) -> Why:  # noqa: ARG002
+        """Read the output of `why`."""
+        return Why()
 
     def limits(self) -> Command | None:
         """Command that tells how large an array may be; None where it need not be asked."""

@@ -39,8 +39,7 @@ class Local(Driver):
     name = "local"
     programs = ()  # it comes with this package
     directive_prefix = "#LOCAL"
-    job_name_variable = "LOCAL_JOB_NAME"
-    index_variable = "LOCAL_ARRAY_TASK_ID"
+    worker_prefix = "${LOCAL_JOB_NAME}-${LOCAL_ARRAY_TASK_ID}"
 
     STATES: ClassVar[Mapping[str, JobState]] = {  # dask_hpc.batch.local_state.State
         "PENDING": JobState.PENDING,
@@ -62,13 +61,13 @@ class Local(Driver):
             lines.append(f"--walltime={spec.walltime}")
         return tuple(lines)
 
-    def submit(self, submission: Submission, script: Path, logs: Path) -> Command:
+    def submit(self, submission: Submission, spec: JobSpec, script: Path) -> Command:
         """See :meth:`Driver.submit`."""
         return _command(
             "submit",
             f"--name={submission.name}",
             f"--count={submission.count}",
-            f"--log={log_path(logs, submission.name, '%a')}",
+            f"--log={log_path(spec.log_directory, submission.name, '%a')}",
             str(script),
         )
 
@@ -102,9 +101,9 @@ class Local(Driver):
             names[match["name"]] = job.array
         return Listing(jobs, names)
 
-    def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> Command:
+    def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> list[Command]:
         """See :meth:`Driver.cancel`: whole arrays by their id, parts as ``id_[ranges]``."""
-        return _command("cancel", *targets(jobs, arrays))
+        return [_command("cancel", *targets(jobs, arrays))]
 
     def is_transient(self, output: Output) -> bool:
         """See :meth:`Driver.is_transient`."""

@@ -7,13 +7,16 @@ point group ``dask_hpc.drivers``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from dask_hpc.errors import ConfigurationError
+from dask_hpc.model.job_environment import BY_BATCH
 
 if TYPE_CHECKING:
     from dask_hpc.drivers.base import Driver
@@ -27,8 +30,6 @@ _BUILT_IN = {
     "slurm": "dask_hpc.drivers.slurm:Slurm",
     "local": "dask_hpc.drivers.local:Local",
 }
-#: Set by the batch system in each of its jobs: tells which one rules where several are installed.
-_JOB_ID = {"slurm": "SLURM_JOB_ID"}
 
 
 class Drivers(Mapping[str, "type[Driver]"]):
@@ -113,6 +114,7 @@ def detect(
     programs_found: Mapping[str, str | None],
     environment: Mapping[str, str],
     drivers: Mapping[str, type[Driver]] = DRIVERS,
+    versions: Mapping[str, str] = MappingProxyType({}),
 ) -> Detection:
     """Tell which batch system a machine has.
 
@@ -124,6 +126,9 @@ def detect(
         The environment: inside a job, its batch system wins over others that are installed.
     drivers
         The candidates, in order of preference.
+    versions
+        What the version command of a driver prints, by the driver's name: several batch systems
+        call their commands ``qsub`` and ``qstat``.
 
     Returns
     -------
@@ -133,24 +138,46 @@ def detect(
     present: dict[str, str] = {}
     partly: list[str] = []
     for name in drivers:
-        programs = drivers[name].programs if name != FALLBACK else ()
+        kind = drivers[name]
+        programs = kind.programs if name != FALLBACK else ()
         found = [program for program in programs if programs_found.get(program)]
         if programs and len(found) == len(programs):
-            present[name] = f"{found[0]} is {programs_found[found[0]]}"
+            where = f"{found[0]} is {programs_found[found[0]]}"
+            if version := recognise(kind, versions.get(name, "")):
+                present[name] = f"{where}, version {version}"
+            elif not kind.recognised_by:
+                present[name] = where
+            else:
+                partly.append(f"{where}, but its version is not {name}'s")
         elif found:
             missing = ", ".join(program for program in programs if program not in found)
             partly.append(f"{name} lacks {missing}")
     for name, why in present.items():
-        if job := environment.get(_JOB_ID.get(name, "")):
+        if job := _job(name, environment):
             return Detection(name, f"this is job {job} of it, and {why}")
     for name, why in present.items():
         others = [other for other in present if other != name]
         return Detection(name, f"{why}; also here: {', '.join(others)}" if others else why)
     known = ", ".join(name for name in drivers if name != FALLBACK)
     partly += [
-        f"but this is {name} job {environment[job]}"
-        for name, job in _JOB_ID.items()
-        if environment.get(job)
+        f"but this is {name} job {job}"
+        for name in drivers
+        if name != FALLBACK and (job := _job(name, environment))
     ]
     why = f"no batch system's programs are on the PATH (looked for {known})"
     return Detection(FALLBACK, "; ".join([why, *partly]))
+
+
+def recognise(kind: type[Driver], printed: str) -> str:
+    """Version of a batch system in what its version command printed; empty if it is another's."""
+    first = printed.strip().partition("\n")[0].strip()
+    if not kind.recognised_by:
+        return first
+    match = re.search(kind.recognised_by, printed, re.MULTILINE)
+    return (match[1] if match.re.groups else first) if match else ""
+
+
+def _job(name: str, environment: Mapping[str, str]) -> str:
+    """Id of the job of this batch system that we are in; empty outside one."""
+    row = BY_BATCH.get(name)
+    return environment.get(row.job_id, "") if row else ""

@@ -28,6 +28,9 @@ _TEMPLATE = """\
 {{ prefix }} {{ directive }}
 {% endfor %}
 
+{% if log %}
+exec >>{{ log }} 2>&1
+{% endif %}
 {% for name, value in environment %}
 export {{ name }}={{ value }}
 {% endfor %}
@@ -57,6 +60,23 @@ def _template() -> jinja2.Template:
     return environment.from_string(_TEMPLATE)
 
 
+def all_directives(spec: JobSpec, driver: Driver) -> list[str]:
+    """Directives of a job: the driver's, less what is to be skipped, then the user's own.
+
+    Raises
+    ------
+    ConfigurationError
+        If one would break out of its line.
+    """
+    generated = [
+        line for line in driver.directives(spec) if _option(line) not in spec.directives_skip
+    ]
+    directives = [*generated, *(line for line in spec.directives if line.strip())]
+    for line in directives:
+        _check_directive(line, driver.directive_prefix)
+    return directives
+
+
 def job_script(spec: JobSpec, driver: Driver) -> str:
     """Write the script that every job of a pool runs.
 
@@ -80,25 +100,19 @@ def job_script(spec: JobSpec, driver: Driver) -> str:
         If a value would break out of its line, or a name or value cannot be in a script.
     """
     words = [
-        f'"${{{driver.job_name_variable}}}-${{{driver.index_variable}}}"'
-        if word == WORKER_PREFIX
-        else shlex.quote(word)
+        f'"{driver.worker_prefix}"' if word == WORKER_PREFIX else shlex.quote(word)
         for word in spec.command
     ]
     command = " ".join(words)
-    generated = [
-        line for line in driver.directives(spec) if _option(line) not in spec.directives_skip
-    ]
-    directives = [*generated, *(line for line in spec.directives if line.strip())]
-    for line in directives:
-        _check_directive(line, driver.directive_prefix)
+    log = shlex.quote(f"{spec.log_directory}/") + f'"{driver.worker_prefix}".log'
     for name, _ in spec.environment:
         if _VARIABLE.fullmatch(name) is None:
             raise ConfigurationError(f"not a name of an environment variable: {name!r}")
     script = _template().render(
         shebang=spec.shebang,
         prefix=driver.directive_prefix,
-        directives=directives,
+        directives=all_directives(spec, driver),
+        log=log if driver.opens_log else "",
         environment=[(name, shlex.quote(value)) for name, value in spec.environment],
         prologue=spec.prologue,
         epilogue=spec.epilogue,

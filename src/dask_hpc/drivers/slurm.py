@@ -98,8 +98,8 @@ class Slurm(Driver):
     name = "slurm"
     programs = ("sbatch", "squeue", "scancel")
     directive_prefix = "#SBATCH"
-    job_name_variable = "SLURM_JOB_NAME"
-    index_variable = "SLURM_ARRAY_TASK_ID"
+    worker_prefix = "${SLURM_JOB_NAME}-${SLURM_ARRAY_TASK_ID}"
+    version = Command(("sbatch", "--version"))
 
     STATES: ClassVar[Mapping[str, JobState]] = {  # squeue(1), JOB STATE CODES
         "PENDING": JobState.PENDING,
@@ -142,9 +142,9 @@ class Slurm(Driver):
             lines.append(f"--account={spec.account}")
         return tuple(lines)
 
-    def submit(self, submission: Submission, script: Path, logs: Path) -> Command:
+    def submit(self, submission: Submission, spec: JobSpec, script: Path) -> Command:
         """See :meth:`Driver.submit`: as options, since SBATCH_* variables beat the script's."""
-        literal = Path(str(logs).replace("%", "%%"))  # sbatch(1), filename pattern
+        literal = Path(str(spec.log_directory).replace("%", "%%"))  # sbatch(1), filename pattern
         argv = (
             "sbatch",
             "--parsable",
@@ -197,17 +197,16 @@ class Slurm(Driver):
             jobs.update(dict.fromkeys(_elements(element), status))
         return Listing(jobs, names)
 
-    def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> Command:
+    def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> list[Command]:
         """See :meth:`Driver.cancel`: whole arrays by their id, parts as ``id_[ranges]``."""
-        return Command(("scancel", "--quiet", *targets(jobs, arrays)), _UNSET)
+        return [Command(("scancel", "--quiet", *targets(jobs, arrays)), _UNSET)]
 
-    def history(self, arrays: Collection[str]) -> Command:
+    def history(self, arrays: Collection[str]) -> list[Command]:
         """See :meth:`Driver.history`."""
         fields = "--format=JobID,State,ExitCode,NodeList,Start,End"
         which = f"--jobs={','.join(sorted(arrays))}"
-        return Command(
-            ("sacct", "--noheader", "--allocations", "--parsable2", fields, which), _UNSET
-        )
+        argv = ("sacct", "--noheader", "--allocations", "--parsable2", fields, which)
+        return [Command(argv, _UNSET)]
 
     def ended(self, output: Output) -> Listing:
         """See :meth:`Driver.ended`: ends only, since sacct shows jobs lost in a crash as running.

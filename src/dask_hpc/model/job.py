@@ -5,7 +5,8 @@ Values only.  How one batch system spells them is its driver's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -112,6 +113,8 @@ class JobSpec:
         The interpreter of the script.
     log_directory
         Where each job writes its log.
+    options
+        What one batch system alone knows, by keyword; its driver says which there are.
     """
 
     command: tuple[str, ...]
@@ -129,6 +132,7 @@ class JobSpec:
     epilogue: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     shebang: str = "#!/usr/bin/env bash"
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +145,16 @@ class Submission:
         Unique job name: cluster name, dash, random token.  It is in the journal before the submit,
         so that a submission is found again after a crash.
     count
-        Jobs in the array; their indices are 0 to ``count - 1``.
+        Jobs in the array.
+    first
+        Index of the first one; the others follow.
     """
 
     name: str
     count: int
+    first: int = 0
+
+    @property
+    def indices(self) -> range:
+        """Indices of its jobs, as the batch system counts them."""
+        return range(self.first, self.first + self.count)

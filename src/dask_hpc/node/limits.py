@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dask_hpc.errors import ConfigurationError, NodeError
+from dask_hpc.model.job_environment import told_cores, told_memory
 from dask_hpc.model.layout import Layout, layout_for
 from dask_hpc.units import format_memory, parse_memory
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from dask_hpc.node.options import WorkerOptions
 
-#: Cores as batch systems tell them, first match wins (sbatch(1), OUTPUT ENVIRONMENT VARIABLES).
-CORE_VARIABLES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "LOCAL_CPUS")
 #: Version 1 writes "no limit" as the largest multiple of the page size below 2**63.
 _NO_LIMIT = 1 << 60
 #: Batch systems round memory to MiB or pages: a limit this close above it is still the same one.
@@ -79,10 +78,8 @@ def cores(snapshot: Snapshot, asked: int | None = None) -> Share:
     """
     if asked:
         return Share(asked, "--job-cores")
-    for name in CORE_VARIABLES:
-        value = snapshot.environ.get(name, "")
-        if value.isdecimal() and int(value):
-            return Share(int(value), name)
+    for number, name in told_cores(snapshot.environ):
+        return Share(number, name)
     return Share(snapshot.affinity, "the machine", promised=False)
 
 
@@ -92,17 +89,10 @@ def memory(snapshot: Snapshot, asked: int | None = None) -> Share:
 
 
 def _memory_bounds(snapshot: Snapshot, asked: int | None) -> Iterator[Share]:
-    environ = snapshot.environ
     if asked:
         yield Share(asked, "--job-memory")
-    for name, unit in (("SLURM_MEM_PER_NODE", 1 << 20), ("LOCAL_MEM_BYTES", 1)):
-        value = environ.get(name, "")
-        if value.isdecimal() and int(value):  # Slurm writes 0 for "the whole node"
-            yield Share(int(value) * unit, name)
-    per_cpu = environ.get("SLURM_MEM_PER_CPU", "")
-    cpus = environ.get("SLURM_CPUS_ON_NODE", "")
-    if per_cpu.isdecimal() and int(per_cpu) and cpus.isdecimal():
-        yield Share(int(per_cpu) * int(cpus) << 20, "SLURM_MEM_PER_CPU")
+    for number, name in told_memory(snapshot.environ):
+        yield Share(number, name)
     for limit in snapshot.cgroup_memory:
         yield Share(limit, "the control group")
     yield Share(snapshot.host_memory, "the machine", promised=False)
