@@ -64,3 +64,12 @@ def test_the_tail_is_short_and_indented() -> None:
     assert lines[0] == "    | 38"
     assert len(lines) == 12
     assert quote_tail("") == "    | (nothing)"
+
+
+def test_a_job_killed_outright_is_suspected_of_its_memory() -> None:
+    """Batch systems that do not tell why the kernel killed a job show signal 9, or 137."""
+    for status in (JobStatus(JobState.FAILED, signal=9), JobStatus(JobState.FAILED, exit_code=137)):
+        found = cause(status, "")
+        assert "more memory than it asked for" in found.text
+        assert "memory=" in found.hint
+    assert "memory" not in cause(JobStatus(JobState.FAILED, signal=15), "").text

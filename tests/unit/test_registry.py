@@ -41,7 +41,7 @@ def test_a_driver_is_made_by_name(name: str, kind: type) -> None:
 )
 def test_an_unknown_name_is_refused_with_what_there_is(name: str, hint: str) -> None:
     """A close match is offered, else the way to add one."""
-    with pytest.raises(ConfigurationError, match="there are: slurm, local") as caught:
+    with pytest.raises(ConfigurationError, match="there are: slurm, flux, pbs, ") as caught:
         driver(name)
     assert hint in caught.value.hint
 
@@ -60,7 +60,8 @@ def test_another_package_may_add_a_driver_but_not_replace_one() -> None:
             EntryPoint("broken", "no.such.module:Driver", GROUP),
         )
     )
-    assert list(drivers) == ["slurm", "local", "other", "broken"]
+    assert list(drivers)[-3:] == ["local", "other", "broken"]
+    assert list(drivers).count("slurm") == 1
     assert drivers["other"] is Other
     assert drivers["slurm"] is Slurm
 
@@ -166,3 +167,29 @@ def test_on_a_terminal_a_table_is_drawn(
     out = capsys.readouterr().out
     assert "local" in out
     assert "│ version │ -" in out
+
+
+QSUB = dict.fromkeys(("qsub", "qstat", "qdel", "qselect", "qconf"))
+
+
+@pytest.mark.parametrize(
+    ("printed", "name"),
+    [
+        ("pbs_version = 23.06.06\n", "pbs"),
+        ("Version: master\nCommit: 34ff845417cc0348dfe0a61a491e5e0f4adf6ef4\n", "torque"),
+        ("SGE 8.1.9\nusage: qstat [options]\n", "sge"),
+        ("Unknown option: version\nUsage:\n    qstat [-f] [-a|-i|-r] [-n [-1]]\n", "local"),
+        ("", "local"),
+    ],
+)
+def test_batch_systems_whose_commands_have_the_same_names_are_told_by_their_version(
+    printed: str, name: str
+) -> None:
+    """PBS, TORQUE and Grid Engine all have a qsub, and Slurm ships wrappers of that name."""
+    paths = {program: f"/usr/bin/{program}" for program in QSUB}
+    found = detect(paths, {}, versions=dict.fromkeys(("pbs", "torque", "sge"), printed))
+    assert found.name == name
+    if name == "local":
+        assert "qsub is /usr/bin/qsub, but its version is not pbs's" in found.why
+    else:
+        assert "version" in found.why

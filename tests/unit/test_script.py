@@ -105,3 +105,12 @@ def test_what_would_break_out_of_its_line_is_refused(changes: dict[str, Any]) ->
     """Line breaks in directives, names that are no names, null characters."""
     with pytest.raises(ConfigurationError):
         script(**changes)
+
+
+def test_the_command_starts_where_the_user_is_if_the_node_has_that(tmp_path: Path) -> None:
+    """A user's own modules lie there; a directory that the node lacks is no failure."""
+    here = tmp_path / "my 100% $dir"
+    here.mkdir()
+    assert run(script(command=("pwd",), directory=here)).stdout.decode().strip() == str(here)
+    gone = run(script(command=("true",), directory=tmp_path / "gone"))
+    assert (gone.returncode, gone.stderr) == (0, b"")

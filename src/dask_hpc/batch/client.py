@@ -63,7 +63,8 @@ class BatchClient:
             If there is no such program here.
         """
         output = await self._run(self.driver.submit(submission, spec, script))
-        if output.returncode != 0 and self.driver.is_transient(output):
+        killed = output.returncode < 0  # it refused nothing: its request may be on the way
+        if killed or (output.returncode != 0 and self.driver.is_transient(output)):
             raise _unavailable(output)
         return self.driver.submitted(output)
 
@@ -86,10 +87,10 @@ class BatchClient:
         for command in self.driver.history(arrays):
             try:
                 output = await self._run(command)
+                if self.driver.answered(output):
+                    jobs.update(self.driver.ended(output).jobs)
             except BatchSystemError:
-                continue  # a site without accounting: the log still tells
-            if output.returncode == 0:
-                jobs.update(self.driver.ended(output).jobs)
+                continue  # a site without accounting, or words cut short: the log still tells
         return Listing(jobs)
 
     @property

@@ -238,8 +238,8 @@ class Controller:
             logger.warning("%s", error)
 
     def _charge(self, end: End) -> None:
-        start, over = end.status.start, end.status.end
-        if start is not None and over is not None:
+        start, over = end.status.start, end.status.end or time.time()
+        if start is not None:
             spec = self.pools[end.pool].spec
             self.core_seconds += max(0.0, over - start) * spec.cores * spec.nodes
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from signal import SIGKILL
 from typing import NamedTuple
 
 from dask_hpc.control.ledger import End
@@ -114,9 +115,13 @@ def cause(status: JobStatus, log: str) -> Cause:
         for pattern, meaning, advice in _CAUSES:
             if match := pattern.search(line):
                 return Cause(meaning.format(*match.groups()), advice or hint)
-    if status.exit_code:
+    killed = status.signal == SIGKILL or status.exit_code == SIGKILL + 128
+    if killed and not status.reason:
+        text += " (killed by signal 9, which most often means: more memory than it asked for)"
+        hint = hint or _STATES[JobState.OUT_OF_MEMORY][1]
+    elif status.exit_code:
         text += f" with exit code {status.exit_code}"
-    if status.signal:
+    elif status.signal:
         text += f" by signal {status.signal}"
     if status.reason:
         text += f" ({status.reason})"

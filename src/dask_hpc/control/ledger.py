@@ -171,13 +171,20 @@ class Ledger:
         return {name: tracked.array for name, tracked in self.arrays.items() if tracked.live}
 
     def unlisted(self, listing: Listing, now: float) -> set[str]:
-        """Ids of arrays with live jobs that a successful query did not list, though it should."""
+        """Ids of arrays with live jobs that a successful query did not list, though it should.
+
+        How jobs ended that we gave up matters to nobody.
+        """
         return {
             tracked.array
             for tracked in self.arrays.values()
             if tracked.array is not None
             and now - tracked.since > UNLISTED_GRACE
-            and any(JobId(tracked.array, i) not in listing.jobs for i in tracked.live_indices())
+            and any(
+                JobId(tracked.array, i) not in listing.jobs
+                for i in tracked.live_indices()
+                if i not in tracked.leaving
+            )
         }
 
     def adopt(self, listing: Listing, now: float) -> tuple[list[str], list[str]]:
@@ -226,11 +233,12 @@ class Ledger:
         if status is not None:
             tracked.unlisted.pop(index, None)
             return tracked.explained(status)
-        first = tracked.unlisted.setdefault(index, now)
-        believed = first < now and now - first >= self.history_delay  # not at the first look
+        old, first = tracked.status[index], tracked.unlisted.setdefault(index, now)
+        delay = 0.0 if index in tracked.leaving else self.history_delay
+        believed = first < now and now - first >= delay  # not at the first look
         if now - tracked.since > UNLISTED_GRACE and believed:
-            return _GONE
-        return tracked.status[index]
+            return _GONE if old.state.waiting else replace(_GONE, start=old.start)
+        return old
 
     def _end(self, tracked: Tracked, index: int, now: float) -> End:
         status, array = tracked.status[index], tracked.array

@@ -160,7 +160,10 @@ class Driver(ABC):
         """One command that lists all jobs of these arrays (name to id, None where not known)."""
 
     def answered(self, output: Output) -> bool:
-        """Whether the query was answered; some exit non-zero when they have nothing to list."""
+        """Whether the query, or `history`, was answered.
+
+        Some commands exit non-zero when they have nothing to list.
+        """
         return output.returncode == 0
 
     @abstractmethod

@@ -28,6 +28,15 @@ FALLBACK = "local"
 #: Ours, in the order of detection.
 _BUILT_IN = {
     "slurm": "dask_hpc.drivers.slurm:Slurm",
+    "flux": "dask_hpc.drivers.flux:Flux",
+    "pbs": "dask_hpc.drivers.pbs:PBS",
+    "torque": "dask_hpc.drivers.torque:Torque",
+    "sge": "dask_hpc.drivers.sge:SGE",
+    "lsf": "dask_hpc.drivers.lsf:LSF",
+    "openlava": "dask_hpc.drivers.openlava:OpenLava",
+    "oar": "dask_hpc.drivers.oar:OAR",
+    "htcondor": "dask_hpc.drivers.htcondor:HTCondor",
+    "drmaa": "dask_hpc.drivers.drmaa:DRMAA",
     "local": "dask_hpc.drivers.local:Local",
 }
 

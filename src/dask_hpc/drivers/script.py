@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from dask_hpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import jinja2
 
     from dask_hpc.drivers.base import Driver
@@ -34,6 +36,9 @@ exec >>{{ log }} 2>&1
 {% for name, value in environment %}
 export {{ name }}={{ value }}
 {% endfor %}
+{% if directory %}
+cd {{ directory }} 2>/dev/null || :
+{% endif %}
 {% for line in prologue %}
 {{ line }}
 {% endfor %}
@@ -77,6 +82,39 @@ def all_directives(spec: JobSpec, driver: Driver) -> list[str]:
     return directives
 
 
+def arguments(spec: JobSpec, driver: Driver) -> list[str]:
+    """All directives as arguments, for a submit command that reads none in the script.
+
+    Raises
+    ------
+    ConfigurationError
+        If one has a quotation mark without its partner.
+    """
+    return [word for line in all_directives(spec, driver) for word in split(line)]
+
+
+def run_by_interpreter(spec: JobSpec, script: Path) -> tuple[str, ...]:
+    """Argument list that runs a script which is not executable: its shebang, then its path."""
+    return (*split(spec.shebang.removeprefix("#!")), str(script))
+
+
+def split(line: str) -> list[str]:
+    """Words of a line, as a shell takes them.
+
+    Raises
+    ------
+    ConfigurationError
+        If a quotation mark has no partner.
+    """
+    try:
+        return shlex.split(line)
+    except ValueError:
+        raise ConfigurationError(
+            f"a quotation mark is open at the end of {line!r}",
+            hint="write a single one as \\' or within the other kind",
+        ) from None
+
+
 def job_script(spec: JobSpec, driver: Driver) -> str:
     """Write the script that every job of a pool runs.
 
@@ -114,6 +152,7 @@ def job_script(spec: JobSpec, driver: Driver) -> str:
         directives=all_directives(spec, driver),
         log=log if driver.opens_log else "",
         environment=[(name, shlex.quote(value)) for name, value in spec.environment],
+        directory=shlex.quote(str(spec.directory)) if spec.directory else "",
         prologue=spec.prologue,
         epilogue=spec.epilogue,
         command=command if spec.epilogue else f"exec {command}",

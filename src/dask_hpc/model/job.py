@@ -113,6 +113,8 @@ class JobSpec:
         The interpreter of the script.
     log_directory
         Where each job writes its log.
+    directory
+        Where its command starts, if the node has it; None leaves it to the batch system.
     options
         What one batch system alone knows, by keyword; its driver says which there are.
     """
@@ -132,6 +134,7 @@ class JobSpec:
     epilogue: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     shebang: str = "#!/usr/bin/env bash"
+    directory: Path | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
 

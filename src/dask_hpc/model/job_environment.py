@@ -64,14 +64,14 @@ JOB_VARIABLES = (
         end="SLURM_JOB_END_TIME",
         scratch=("SLURM_TMPDIR",),
     ),
-    JobVariables(  # Flux: flux-environment(7)
+    JobVariables(  # Flux: flux-environment(7); the index: flux-submit(1), --cc
         batch="flux",
         job_id="FLUX_JOB_ID",
         index="FLUX_JOB_CC",
         nodes="FLUX_JOB_NNODES",
         scratch=("FLUX_JOB_TMPDIR",),
     ),
-    JobVariables(  # TORQUE: qsub(1B)
+    JobVariables(  # TORQUE: Administrator Guide, exported batch environment variables
         batch="torque",
         job_id="PBS_JOBID",
         index="PBS_ARRAYID",
@@ -81,7 +81,7 @@ JOB_VARIABLES = (
         walltime="PBS_WALLTIME",
         scratch=("TMPDIR",),
     ),
-    JobVariables(  # PBS: qsub(1B), ENVIRONMENT VARIABLES
+    JobVariables(  # PBS: qsub(1B), ENVIRONMENT VARIABLES; PBS_JOBFS is NCI's
         batch="pbs",
         job_id="PBS_JOBID",
         index="PBS_ARRAY_INDEX",
@@ -89,7 +89,7 @@ JOB_VARIABLES = (
         node_file="PBS_NODEFILE",
         scratch=("PBS_JOBFS", "TMPDIR"),
     ),
-    JobVariables(  # LSF: bsub reference, environment variables of a job
+    JobVariables(  # LSF, OpenLava: environment variables set for job execution
         batch="lsf",
         job_id="LSB_JOBID",
         index="LSB_JOBINDEX",
@@ -102,7 +102,9 @@ JOB_VARIABLES = (
         node_file="OAR_NODEFILE",
         walltime="OAR_JOB_WALLTIME_SECONDS",
     ),
-    JobVariables(  # Grid Engine: qsub(1), ENVIRONMENTAL VARIABLES
+    # Grid Engine: sge_submit(1), ENVIRONMENT VARIABLES.  Of a job on several hosts NSLOTS counts
+    # all of them; PE_HOSTFILE has a line per host: its name, slots, queue, processors.
+    JobVariables(
         batch="sge",
         job_id="JOB_ID",
         index="SGE_TASK_ID",
@@ -111,10 +113,11 @@ JOB_VARIABLES = (
         node_file="PE_HOSTFILE",
         scratch=("TMPDIR",),
     ),
-    JobVariables(  # HTCondor manual, environment of a job
+    JobVariables(  # HTCondor manual, STARTER_NUM_THREADS_ENV_VARS and "The Job's Environment"
         batch="htcondor",
         job_id="_CONDOR_JOB_AD",
-        index="DASK_HPC_INDEX",
+        index="DASK_HPC_INDEX",  # HTCondor has none: our submit command sets it
+        cores=("CUBACORES",),  # of those that hold the cores, the one that no script sets
         scratch=("_CONDOR_SCRATCH_DIR",),
     ),
     JobVariables(  # dask_hpc.batch.local_request
