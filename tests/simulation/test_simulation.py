@@ -23,16 +23,18 @@ EVENTS = st.lists(
         st.tuples(st.just("down"), st.booleans()),
         st.tuples(st.just("lose_reply"), st.just(value=True)),
         st.tuples(st.just("lose_request"), st.just(value=True)),
-        st.tuples(st.just("hide"), st.booleans()),
+        st.tuples(st.just("forget"), st.booleans()),
         st.tuples(st.just("accounting"), st.booleans()),
         st.tuples(st.just("slots"), st.integers(0, 12)),
-        st.tuples(st.just("TIMEOUT"), st.integers(0, 11)),
-        st.tuples(st.just("NODE_FAIL"), st.integers(0, 11)),
-        st.tuples(st.just("PREEMPTED"), st.integers(0, 11)),
+        st.tuples(st.just("timeout"), st.integers(0, 11)),
+        st.tuples(st.just("node"), st.integers(0, 11)),
+        st.tuples(st.just("preempted"), st.integers(0, 11)),
         st.tuples(st.just("requeue"), st.integers(0, 11)),
     ),
     max_size=30,
 )
+
+FAULTS = {"down": "refuses", "lose_reply": "hangs", "lose_request": "hangs"}
 
 
 async def _happen(world: World, what: str, value: int) -> None:
@@ -40,10 +42,12 @@ async def _happen(world: World, what: str, value: int) -> None:
         await world.scale(value)
     elif what == "step":
         await world.step(value)
-    elif what in ("down", "lose_reply", "lose_request", "hide", "accounting", "slots"):
-        setattr(world.slurm, what, value)
+    elif what in FAULTS:
+        setattr(world.core.faults, what, FAULTS[what] if value else "")
+    elif what in ("forget", "accounting", "slots"):
+        setattr(world.core, what, value)
     elif what == "requeue":
-        world.kill(value, "PENDING")
+        world.requeue(value)
     else:
         world.kill(value, what)
 
@@ -59,23 +63,23 @@ async def test_never_more_jobs_than_wanted_and_in_the_end_as_many(
     wanted = 0
 
     def check(count: int) -> None:
-        assert world.slurm.live() + count <= wanted, "more jobs than wanted"
+        assert world.core.live() + count <= wanted, "more jobs than wanted"
 
-    world.slurm.on_submit = check
+    world.core.on_submit = check
     for what, value in events:
         if what == "scale":
             wanted = value
         await _happen(world, what, value)
-    slurm = world.slurm
-    slurm.down = slurm.lose_reply = slurm.lose_request = False
-    slurm.slots = 100
+    core = world.core
+    core.faults.down = core.faults.lose_reply = core.faults.lose_request = ""
+    core.slots = 100
     if world.controller.problem is not None:  # stopped after failures: the user's word resumes
         await world.scale(wanted)
     await world.steps(60, seconds=5)
-    assert slurm.live() == wanted
+    assert core.live() == wanted
     assert world.controller.ledger.phases()[Phase.UP] == wanted
     known = {event["name"] for event in world.journal.events if event["event"] == "intended"}
-    assert {name for name, _ in slurm.submits} <= known, "a submission the journal does not know"
+    assert {name for name, _ in core.submits} <= known, "a submission the journal does not know"
 
 
 @pytest.fixture(scope="module")
@@ -93,45 +97,45 @@ async def test_a_controller_down_for_a_minute_doubles_and_loses_nothing(
     """Slurm goes away in the middle of a scale: all jobs are there afterwards, once."""
     world = World()
     await world.scale(3)
-    world.slurm.down = True
+    world.core.faults.down = "refuses"
     await world.scale(6)
     await world.steps(12, seconds=5)
     assert "Unable to contact" in world.controller.unanswered
-    world.slurm.down = False
+    world.core.faults.down = ""
     await world.steps(20, seconds=5)
     assert world.controller.unanswered == ""
-    assert world.slurm.live() == 6
-    assert sum(count for _, count in world.slurm.submits) == 6
+    assert world.core.live() == 6
+    assert sum(count for _, count in world.core.submits) == 6
 
 
 async def test_a_lost_answer_is_found_again_by_name() -> None:
     """sbatch worked, its answer did not arrive: the jobs are adopted, not submitted again."""
-    world = World(lose_reply=True)
+    world = World(lose_reply="hangs")
     await world.scale(5)
     await world.steps(3)
-    assert len(world.slurm.submits) == 1
+    assert len(world.core.submits) == 1
     assert world.controller.ledger.phases()[Phase.UP] == 5
 
 
 async def test_a_lost_request_is_repeated_after_it_is_proved_lost() -> None:
     """sbatch never arrived: its absence is believed after a while, then it is submitted again."""
-    world = World(lose_request=True)
+    world = World(lose_request="hangs")
     await world.scale(5)
     await world.steps(5)
-    assert world.slurm.submits == []
+    assert world.core.submits == []
     await world.steps(20)
-    assert [count for _, count in world.slurm.submits] == [5]
+    assert [count for _, count in world.core.submits] == [5]
 
 
 async def test_a_script_that_fails_is_tried_three_times_and_no_more() -> None:
     """Repeated start failures end in one error, and nothing more is submitted."""
-    world = World(broken_script=True)
+    world = World(script="broken")
     await world.scale(1)
     await world.steps(60)
-    assert len(world.slurm.submits) == backoff.MAX_START_FAILURES
+    assert len(world.core.submits) == backoff.MAX_START_FAILURES
     assert isinstance(world.controller.problem, JobStartError)
     await world.steps(60)
-    assert len(world.slurm.submits) == backoff.MAX_START_FAILURES
+    assert len(world.core.submits) == backoff.MAX_START_FAILURES
 
 
 async def test_waiting_in_the_queue_is_no_failure() -> None:
@@ -139,7 +143,7 @@ async def test_waiting_in_the_queue_is_no_failure() -> None:
     world = World(slots=0)
     await world.scale(4)
     await world.steps(700, seconds=900)
-    assert len(world.slurm.submits) == 1
+    assert len(world.core.submits) == 1
     assert world.controller.problem is None
 
 
@@ -147,19 +151,18 @@ async def test_polls_become_rare_while_nothing_changes() -> None:
     """An hour of waiting costs at most 2 queries a minute."""
     world = World(slots=0)
     await world.scale(4)
-    world.slurm.commands.clear()
+    world.core.commands.clear()
     await world.steps(3600, seconds=1)
-    assert world.slurm.commands.count("squeue") <= 125
+    assert world.batch.ran()["squeue"] <= 125
 
 
 async def test_a_refusal_is_raised_and_not_repeated() -> None:
     """A bad partition is the user's to mend: scale() raises Slurm's words, once."""
-    words = "Batch job submission failed: Invalid partition name specified"
-    world = World(refuse=words)
+    world = World(refuse="queue")
     with pytest.raises(SubmitRejected, match="Invalid partition"):
         await world.scale(4)
     await world.steps(30)
-    assert world.slurm.commands.count("sbatch") == 1
+    assert world.batch.ran()["sbatch"] == 1
 
 
 async def test_the_loop_itself_polls_after_a_scale(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +190,7 @@ async def test_an_array_is_split_at_the_sites_limit() -> None:
     """2,500 jobs with MaxArraySize=1001 are three arrays."""
     world = World()
     await world.scale(2500)
-    assert [count for _, count in world.slurm.submits] == [1001, 1001, 498]
+    assert [count for _, count in world.core.submits] == [1001, 1001, 498]
 
 
 async def test_pending_jobs_are_given_up_first_then_the_least_loaded() -> None:
@@ -195,14 +198,14 @@ async def test_pending_jobs_are_given_up_first_then_the_least_loaded() -> None:
     world = World(slots=4)
     await world.scale(6)
     await world.steps(4)
-    name = world.slurm.submits[0][0]
+    name = world.core.submits[0][0]
     world.bytes = {f"{name}-{i}-0": float(10 - i) for i in range(4)}
-    world.slurm.commands.clear()
+    world.core.commands.clear()
     await world.scale(3)
-    assert world.slurm.commands.count("scancel") == 1
+    assert world.batch.ran()["scancel"] == 1
     assert world.retired == [f"{name}-3-0"]
     await world.steps(3)
-    assert world.slurm.live() == 3
+    assert world.core.live() == 3
 
 
 async def test_a_worker_whose_data_has_nowhere_to_go_keeps_its_job() -> None:
@@ -210,11 +213,11 @@ async def test_a_worker_whose_data_has_nowhere_to_go_keeps_its_job() -> None:
     world = World()
     await world.scale(2)
     await world.steps(3)
-    name = world.slurm.submits[0][0]
+    name = world.core.submits[0][0]
     world.stuck = {f"{name}-{i}-0" for i in range(2)}
     await world.scale(1)
     await world.steps(3)
-    assert world.slurm.live() == 2
+    assert world.core.live() == 2
 
 
 async def test_ten_thousand_jobs_cost_one_query_and_little_time_a_round(
@@ -225,16 +228,16 @@ async def test_ten_thousand_jobs_cost_one_query_and_little_time_a_round(
     await world.scale(10_000)
     await world.steps(3)
     assert world.controller.ledger.phases()[Phase.UP] == 10_000
-    world.slurm.commands.clear()
+    world.core.commands.clear()
     answers = {}
 
     async def replay(command: object) -> object:
-        world.slurm.commands.append("squeue")
+        world.core.commands.append(("squeue",))
         return answers["squeue"]
 
     now = world.controller.ledger.to_query()
-    answers["squeue"] = await world.slurm.run(world.controller.client.driver.query(now))
-    world.slurm.commands.clear()
+    answers["squeue"] = await world.batch.run(world.controller.client.driver.query(now))
+    world.core.commands.clear()
     world.controller.client._runner = replay
     rounds = 5
     begin = time.process_time()
@@ -242,7 +245,7 @@ async def test_ten_thousand_jobs_cost_one_query_and_little_time_a_round(
         world.now += 60
         await world.controller.round()
     spent = (time.process_time() - begin) / rounds * 1000
-    assert world.slurm.commands.count("squeue") == rounds
+    assert world.batch.ran()["squeue"] == rounds
     record_property("round_cpu_ms", spent)
     with capsys.disabled():
         print(f"\n10,000 jobs: {spent:.0f} CPU-ms per round, one query each")

@@ -1,19 +1,25 @@
-"""A controller, a fake Slurm and a clock that moves only when told."""
+"""A controller, a fake batch system and a clock that moves only when told."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.control.controller import Controller
 from dask_hpc.control.ports import Place
-from dask_hpc.drivers.slurm import Slurm
+from dask_hpc.drivers.registry import driver
+from dask_hpc.drivers.script import job_script
 from dask_hpc.model.job import JobSpec
 from dask_hpc.model.layout import Layout
 from dask_hpc.model.pool import Pool
-from tests.simulation.fake_slurm import FakeSlurm
+from tests.fakes.core import COMPLETED, RUNNING, Array, Core, Job
+from tests.fakes.inprocess import InProcess
+
+SPEC = JobSpec(command=("true",), cores=1, log_directory=Path("/nonexistent"))
 
 
 class MemoryJournal:
@@ -30,22 +36,29 @@ class MemoryJournal:
 
 
 class World:
-    """Everything of a cluster but the engine."""
+    """Everything of a cluster but the engine.
 
-    def __init__(self, **slurm: Any) -> None:
+    Keywords are the core's and its faults' (:mod:`tests.fakes.core`).
+    """
+
+    def __init__(self, system: str = "slurm", spec: JobSpec = SPEC, **truth: Any) -> None:
         self.now = 1000.0
-        self.slurm = FakeSlurm(**slurm)
+        self.core = Core(slots=truth.pop("slots", 1000), max_array=truth.pop("max_array", 1001))
+        self.core.virtual = self.now
+        for name, value in truth.items():
+            setattr(self.core if hasattr(self.core, name) else self.core.faults, name, value)
+        self.batch = InProcess(system, self.core)
+        self.core.forget |= self.batch.dialect.forgets
         self.journal = MemoryJournal()
         self.retired: list[str] = []
         self.stuck: set[str] = set()  # workers whose data has nowhere to go
         self.bytes: dict[str, float] = {}
-        spec = JobSpec(command=("true",), cores=1, log_directory=Path("/nonexistent"))
         self.controller = Controller(
             name="sim",
             pools={"default": Pool("default", spec, Layout(1, 1, None))},
-            client=BatchClient(Slurm(), self.slurm.run),
+            client=BatchClient(driver(system), self.batch.run),
             journal=self.journal,  # type: ignore[arg-type]
-            place=Place({"default": Path("/nonexistent/job.sh")}, Path("/nonexistent")),
+            place=Place({"default": _script(system, spec.cores)}, Path("/nonexistent")),
             workers=self,
             clock=lambda: self.now,
         )
@@ -56,13 +69,12 @@ class World:
     async def retire(self, names: Collection[str], *, force: bool) -> set[str]:
         """The workers leave and their jobs end by themselves, as a supervisor does."""
         leave = set(names) if force else set(names) - self.stuck
+        jobs = {(array.name, job.index): job for array, job in self.core.jobs()}
         for worker in leave:
             self.retired.append(worker)
             self.controller.worker_left(worker)
             name, index, _ = worker.rsplit("-", 2)
-            for job, i, element in self.slurm.jobs():
-                if job == name and i == int(index):
-                    element.state = "COMPLETED"
+            self.core.end(jobs[name, int(index)], COMPLETED)
         return leave
 
     async def scale(self, jobs: int) -> None:
@@ -71,20 +83,41 @@ class World:
     async def step(self, seconds: float = 2.0) -> None:
         """Let time pass: jobs start, workers join, the controller goes a round."""
         self.now += seconds
-        for worker in self.slurm.tick(self.now):
-            self.controller.worker_joined(
-                worker,
-            )
+        self.core.virtual = self.now
+        for worker in self.core.tick():
+            self.controller.worker_joined(worker)
         await self.controller.round()
 
     async def steps(self, count: int, seconds: float = 2.0) -> None:
         for _ in range(count):
             await self.step(seconds)
 
+    def running(self) -> list[tuple[Array, Job]]:
+        return [(array, job) for array, job in self.core.jobs() if job.state == RUNNING]
+
     def kill(self, choose: int, state: str) -> None:
         """End one running job from outside."""
-        running = [(n, i, e) for n, i, e in self.slurm.jobs() if e.state == "RUNNING"]
-        if running:
-            name, index, element = running[choose % len(running)]
-            element.state, element.joined = state, False
-            self.controller.worker_left(f"{name}-{index}-0")
+        if running := self.running():
+            array, job = running[choose % len(running)]
+            self.core.end(job, state)
+            self._lost(array, job)
+
+    def requeue(self, choose: int) -> None:
+        """Send one running job back into the queue."""
+        if running := self.running():
+            array, job = running[choose % len(running)]
+            self.core.requeue(job)
+            self._lost(array, job)
+
+    def _lost(self, array: Array, job: Job) -> None:
+        job.joined = False
+        self.controller.worker_left(f"{array.name}-{job.index}-0")
+
+
+@cache
+def _script(system: str, cores: int) -> Path:
+    """A script that the system would read, once for all worlds."""
+    spec = JobSpec(command=("true",), cores=cores, log_directory=Path("/nonexistent"))
+    path = Path(tempfile.mkdtemp(prefix="world-")) / "job.sh"
+    path.write_text(job_script(spec, driver(system)), encoding="utf-8")
+    return path

@@ -1,0 +1,1 @@
+"""One file per batch system: its commands' words around the one core, as recorded."""
