@@ -27,7 +27,7 @@ demo: $(VENV)/.installed-demo ## a cluster of jobs on this machine and a real an
 	$(BIN)/dask-hpc demo --batch local
 
 test: $(VENV)/.installed-test ## everything that needs no batch system (under 5 minutes)
-	$(BIN)/python -m pytest -m "not slurm and not root"
+	$(BIN)/python -m pytest -m "not site"
 
 test-sites: ## the tests on real batch systems, which testbeds/ starts on this machine (root, Debian 12)
 	testbeds/run-sites.sh

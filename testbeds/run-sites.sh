@@ -1,11 +1,11 @@
 #!/bin/bash
-# run-sites.sh [--down] [--] [PYTEST ARGUMENTS]   (root, Debian 12)
+# run-sites.sh [--only SYSTEM,...] [--keep] [--] [PYTEST ARGUMENTS]   (root, Debian 12)
 #
-# Runs tests/site against real batch systems on this machine.  Starts what is not up, installs this
-# checkout where the beds' users can read it, and runs pytest twice:
-#   as alice, on the host "login":   -m "slurm and not root"   what a user does
-#   as root, on the machine itself:  -m "slurm and root"       a second user, killed nodes, ...
-# Returns 0 only if both pass.  The bed stays up; --down ends it afterwards.
+# Runs tests/site against real batch systems on this machine, one after the other: slurm, sge, oar,
+# condor.  For each: starts its bed, runs pytest twice, and stops it (--keep: the last one stays up):
+#   as alice, on the host "login":   -m "not root"   what a user does
+#   as root, on the machine itself:  -m "root"       a second user, killed nodes, a server that is away
+# Returns 0 only if all pass.  A batch system that does not start fails.
 #
 # env: SITES_TIMEOUT=1800   seconds for each of the two
 #      TESTBED_DIR=/var/tmp/testbeds
@@ -16,10 +16,12 @@ CHECKOUT=$(dirname "$HERE")
 export TESTBED_DIR=${TESTBED_DIR:-/var/tmp/testbeds}
 COPY=$TESTBED_DIR/checkout
 LIMIT=${SITES_TIMEOUT:-1800}
-down=
+systems=(slurm sge oar condor)
+keep=
 while [ $# -gt 0 ]; do
     case $1 in
-    --down) down=1; shift ;;
+    --only) IFS=, read -r -a systems <<<"$2"; shift 2 ;;
+    --keep) keep=1; shift ;;
     --) shift; break ;;
     *) break ;;
     esac
@@ -34,36 +36,54 @@ flock -n 9 || { echo "run-sites.sh: another run holds $TESTBED_DIR; waiting for 
 
 say() { printf '\n== %s\n' "$*"; }
 
-say "Slurm of four hosts"
-"$HERE/slurm-up.sh" 9>&- # the services must not inherit the lock
 say "environment of the users"
-VENV=$("$HERE/venv.sh" 9>&-)
+VENV=$("$HERE/venv.sh" 9>&-) # the services must not inherit the lock
 rm -rf "$COPY"
 mkdir -p "$COPY"
-(cd "$CHECKOUT" && tar --exclude=__pycache__ -cf - pyproject.toml tests examples benchmarks) | tar -C "$COPY" --no-same-owner -xf -
+(cd "$CHECKOUT" && tar --exclude=__pycache__ -cf - pyproject.toml tests testbeds examples benchmarks) | tar -C "$COPY" --no-same-owner -xf -
 chmod -R a+rX "$COPY"
+cd "$COPY"
 
 # A fresh login's environment: nothing of root's own settings may reach the tests.
 clean=(env -i LANG=C.UTF-8 TERM=dumb CI="${CI:-}" TESTBED_DIR="$TESTBED_DIR")
-pytest=(timeout --kill-after=30 "$LIMIT" "$VENV/bin/python" -m pytest -p no:cacheprovider tests/site)
-cd "$COPY"
+failed=()
 
-say "as alice on the login host"
-alice=0
-"${clean[@]}" HOST_PATH="$VENV/bin:/usr/local/bin:/usr/bin:/bin" PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    "$TESTBED_DIR/on-host" -u alice login "${pytest[@]}" -m "slurm and not root" "$@" </dev/null || alice=$?
+tests() { # SYSTEM WHO MARKERS COMMAND-PREFIX... -- PYTEST ARGUMENTS: 5, "no test ran", is an error without a choice of tests
+    local system=$1 who=$2 markers=$3 status=0 prefix=()
+    shift 3
+    while [ "$1" != -- ]; do prefix+=("$1"); shift; done
+    shift
+    local batch=$system
+    [ "$system" != condor ] || batch=htcondor
+    [ "$system" = slurm ] || markers="not slurm and $markers"
+    say "$system: $who"
+    "${clean[@]}" SITE_BATCH="$batch" "${prefix[@]}" timeout --kill-after=30 "$LIMIT" \
+        "$VENV/bin/python" -m pytest -p no:cacheprovider -rA --durations=8 -m "$markers" tests/site "$@" </dev/null 9>&- || status=$?
+    if [ "$status" = 5 ] && [ $# -gt 0 ]; then status=0; fi
+    [ "$status" = 0 ] || failed+=("$system $who ($status)")
+}
 
-say "as root, beside the hosts"
-root=0
-"${clean[@]}" HOME=/root USER=root LOGNAME=root PATH="$VENV/bin:$TESTBED_DIR:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
-    "${pytest[@]}" -m "slurm and root" "$@" </dev/null || root=$?
+for system in "${systems[@]}"; do
+    say "$system: four hosts"
+    started=$SECONDS
+    if ! "$HERE/$system-up.sh" 9>&-; then
+        failed+=("$system: its bed did not start")
+        continue
+    fi
+    tests "$system" "as alice on the login host" "not root" \
+        HOST_PATH="$VENV/bin:/usr/local/bin:/usr/bin:/bin" PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+        "$TESTBED_DIR/on-host" -u alice login -- "$@"
+    tests "$system" "as root beside the hosts" "root" \
+        HOME=/root USER=root LOGNAME=root \
+        PATH="$VENV/bin:$TESTBED_DIR:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" -- "$@"
+    if [ -z "$keep" ] || [ "$system" != "${systems[-1]}" ]; then "$HERE/$system-down.sh" 9>&-; fi
+    say "$system: $((SECONDS - started)) s"
+done
+[ -n "$keep" ] || "$HERE/nodes-down.sh" 9>&-
 
-left=$(squeue -h -o '%i %u %j %T' 2>/dev/null || true)
-[ -z "$left" ] || { say "jobs left in the queue"; echo "$left"; }
-if [ -n "$down" ]; then "$HERE/slurm-down.sh" --hosts; fi
-
-# pytest's 5 is "no test ran": an error, except where a choice of tests was given
-if [ "$root" = 5 ] && [ $# -gt 0 ]; then root=0; fi
-if [ "$alice" = 5 ] && [ $# -gt 0 ]; then alice=0; fi
-say "status: $alice as alice, $root as root"
-[ "$alice" = 0 ] && [ "$root" = 0 ]
+if [ ${#failed[@]} -gt 0 ]; then
+    say "failed:"
+    printf '%s\n' "${failed[@]}"
+    exit 1
+fi
+say "all passed: ${systems[*]}"

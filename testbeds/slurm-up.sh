@@ -223,7 +223,7 @@ if [ -z "$ok" ]; then
     echo "nodes are not up:" >&2
     sinfo -R >&2
     sinfo -N -l >&2
-    tail -5 "$S"/log/*.log >&2
+    tail -n 5 "$S"/log/*.log >&2
     exit 1
 fi
 say "slurm up: $(sinfo -h -p main -o '%D nodes %t')"

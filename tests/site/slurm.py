@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import getpass
+import os
+import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 
 def run(*argv: str, check: bool = True, timeout: float = 60) -> str:
@@ -40,19 +44,20 @@ def wait_until(true: Callable[[], object], timeout: float, what: str) -> None:
 
 
 @contextmanager
-def counted_commands(directory: Path, monkeypatch: object) -> Iterator[Counter[str]]:
+def counted_commands(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    programs: Iterable[str] = ("sbatch", "squeue", "scancel", "sacct", "scontrol"),
+) -> Iterator[Counter[str]]:
     """Count the commands that are really run, by programs put before them on PATH."""
-    import os
-    import shutil
-
     record = directory / "commands"
     record.touch()
-    for program in ("sbatch", "squeue", "scancel", "sacct", "scontrol"):
+    for program in programs:
         real = shutil.which(program)
         wrapper = directory / program
         wrapper.write_text(f'#!/bin/sh\necho {program} >>{record}\nexec {real} "$@"\n')
         wrapper.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")  # type: ignore[attr-defined]
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
     found: Counter[str] = Counter()
     yield found
     found.update(record.read_text().split())

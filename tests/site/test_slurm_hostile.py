@@ -1,100 +1,26 @@
-"""What others and the weather may do: a second user, kill -9, a controller that is away.
+"""What others and the weather may do on Slurm: a second user, kill -9, a node that stalls.
 
 Runs as root beside the hosts, since only root may be two users and stop a controller.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
 
 import psutil
 import pytest
 
+from tests.site.held import TESTBED, Held
 from tests.site.slurm import queue, run, submitted, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.root, pytest.mark.timeout(300)]
 
-BED = Path(os.environ.get("TESTBED_DIR", "/var/tmp/testbeds"))
-PROGRAMS = Path(__file__).parent / "programs"
-
 #: Seconds within which nothing of a cluster is left after its head was killed.
 PROMISED = 60
-
-
-class Held:
-    """A cluster of alice's on the login host, held open by a program."""
-
-    def __init__(self, name: str, *arguments: str, exact: bool = False) -> None:
-        # Slurm remembers jobs for minutes: each run has a name of its own.
-        self.name = name if exact else f"{name}-{secrets.token_hex(2)}"
-        self.process = subprocess.Popen(
-            [
-                *(str(BED / "on-host"), "-u", "alice", "login"),
-                *(sys.executable, str(PROGRAMS / "hold.py"), self.name, *arguments),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.known = self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, "the program ended"
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def say(self, words: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(words + "\n")
-        self.process.stdin.flush()
-
-    def head(self) -> psutil.Process:
-        """The head's process, as this host sees it."""
-        [found] = [
-            p
-            for p in psutil.process_iter(["cmdline"])
-            if (p.info["cmdline"] or [])[:1] == [sys.executable]
-            and self.name in p.info["cmdline"]
-            and any("hold.py" in word for word in p.info["cmdline"])
-        ]
-        return found
-
-    def processes(self) -> list[psutil.Process]:
-        """Every process on any host that belongs to this cluster."""
-        path = f"/.dask-hpc/{self.name}"
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.username() == "alice" and any(
-                    path in word for word in process.cmdline()
-                ):
-                    found.append(process)
-            except psutil.NoSuchProcess:
-                continue
-        return found
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(60)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @pytest.fixture
@@ -105,7 +31,7 @@ def held(request: pytest.FixtureRequest) -> Iterator[Held]:
 
 def as_user(user: str, host: str, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(BED / "on-host"), "-u", user, host, *argv],
+        [str(TESTBED / "on-host"), "-u", user, host, *argv],
         capture_output=True,
         text=True,
         timeout=60,
@@ -245,17 +171,6 @@ def test_nothing_of_a_cluster_listens_without_tls(held: Held) -> None:
             assert loopback, "the dashboard's guard, on this host only"
 
 
-def test_a_killed_head_leaves_no_job_and_no_process() -> None:
-    """kill -9 of the head, jobs running and pending: within the promised time nothing is left."""
-    with Held("killed", "6", "1", "cores=16", "running=4") as held:
-        assert len(queue(held.name, "alice")) == 6
-        assert len(held.processes()) >= 4
-        held.head().kill()
-        wait_until(lambda: not queue(held.name, "alice"), PROMISED, "no job is left")
-        wait_until(lambda: not held.processes(), PROMISED, "no process is left")
-    assert not Path(f"/home/alice/.dask-hpc/{held.name}/scheduler.json").exists()
-
-
 def test_a_head_and_its_guardian_killed_together_leave_no_process() -> None:
     """With nobody to cancel, jobs end by themselves; the next cluster of the name clears up."""
     with Held("orphaned", "6", "1", "cores=16", "running=4") as held:
@@ -290,39 +205,6 @@ def test_a_killed_supervisor_is_replaced_and_leaves_no_worker(held: Held) -> Non
     wait_until(lambda: submitted(held.name, "alice").total() == 3, 60, "a job replaces it")
     held.say("wait 8")
     assert held.answer()["done"] == "wait"
-
-
-def test_a_controller_away_for_a_minute_is_waited_out() -> None:
-    """slurmctld is stopped in the middle of a scale: nothing is doubled, nothing lost."""
-    with Held("patient", "2", "2") as held:
-        controller = next(p for p in psutil.process_iter(["name"]) if p.info["name"] == "slurmctld")
-        controller.terminate()
-        controller.wait(20)
-        try:
-            held.say("scale 5")
-            assert "no answer from the batch system" in held.answer()["repr"]
-            with pytest.raises(AssertionError):
-                wait_until(lambda: run("squeue", "-h", check=False), 60, "nobody answers")
-        finally:
-            start_controller()
-        held.say("wait 10")
-        answer = held.answer()
-        assert "5 running" in answer["repr"]
-        assert len(queue(held.name, "alice")) == 5
-        assert submitted(held.name, "alice").total() == 5
-    assert queue(held.name, "alice") == []
-
-
-def start_controller() -> None:
-    subprocess.run(
-        ["/usr/sbin/slurmctld"],
-        start_new_session=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-        timeout=30,
-    )
 
 
 def test_a_stopped_process_is_no_dead_one() -> None:

@@ -9,14 +9,14 @@ import json
 import os
 import sys
 
-from dask_hpc import SLURMCluster
+from dask_hpc import HPCCluster
 
 
 def main() -> None:
     name, jobs, per_job, *rest = sys.argv[1:]
     options = dict(word.split("=", 1) for word in rest)
     running = int(options.pop("running", jobs))
-    with SLURMCluster(
+    with HPCCluster(
         name=name,
         cores=int(options.pop("cores", per_job)),
         processes=int(per_job),
