@@ -16,7 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 FILE_LINES = 400
 FUNCTION_LINES = 50
-DRIVER_LINES = 300
+DRIVER_LINES = 200
 #: Imported modules that make a command slow: seconds on a shared file system.
 HEAVY = {"distributed", "dask", "tornado", "pandas", "numpy", "bokeh"}
 ENTRY = SOURCE / "cli" / "entry.py"
@@ -62,9 +62,15 @@ def test_imports_go_down_the_layers_only() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_files_and_functions_stay_short(path: Path) -> None:
-    """A file past 400 lines or a function past 50 wants to be two things."""
+    """A file past 400 lines, or of a driver past 200, or a function past 50 wants to be two things.
+
+    Tables of words (``slurm_words.py``) grow with what batch systems say, and the contract is no
+    driver: they count as any file.
+    """
     text = path.read_text(encoding="utf-8")
-    limit = DRIVER_LINES if path.parent.name == "drivers" else FILE_LINES
+    other = path.stem.endswith("_words") or path.stem == "base"
+    driver = path.parent.name == "drivers" and not other
+    limit = DRIVER_LINES if driver else FILE_LINES
     assert len(text.splitlines()) <= limit
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

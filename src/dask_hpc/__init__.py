@@ -10,16 +10,43 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from dask_hpc.cluster.hpc_cluster import HPCCluster, LocalJobCluster, SLURMCluster
+    from dask_hpc.cluster.hpc_cluster import HPCCluster
+    from dask_hpc.cluster.named import (
+        DRMAACluster,
+        FluxCluster,
+        HTCondorCluster,
+        LocalJobCluster,
+        LSFCluster,
+        MoabCluster,
+        OARCluster,
+        PBSCluster,
+        SGECluster,
+        SLURMCluster,
+        TorqueCluster,
+    )
 
-__all__ = ["HPCCluster", "LocalJobCluster", "SLURMCluster", "__version__"]
+__all__ = [
+    "DRMAACluster",
+    "FluxCluster",
+    "HPCCluster",
+    "HTCondorCluster",
+    "LSFCluster",
+    "LocalJobCluster",
+    "MoabCluster",
+    "OARCluster",
+    "PBSCluster",
+    "SGECluster",
+    "SLURMCluster",
+    "TorqueCluster",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        from dask_hpc.cluster import hpc_cluster
+        from dask_hpc.cluster import named
 
-        return getattr(hpc_cluster, name)
+        return getattr(named, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

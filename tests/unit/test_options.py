@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from dask_hpc.cluster.options import check_name, job_environment, pool_for, resolve
-from dask_hpc.config.reader import settings
+from dask_hpc.cluster import options as module
+from dask_hpc.cluster.options import check_name, resolve
+from dask_hpc.cluster.pools import job_environment, pool_for
+from dask_hpc.config.reader import Layer, layers
+from dask_hpc.drivers.local import Local
+from dask_hpc.drivers.script import job_script
+from dask_hpc.drivers.slurm import Slurm
 from dask_hpc.errors import ConfigurationError
 
 
+class Elsewhere(Local):
+    """A batch system with a keyword of its own, which reads 1:30 as an hour and a half."""
+
+    name = "lsf"
+    OPTIONS: ClassVar[dict[str, str]] = {"disk": "of the node", "project": "who is charged"}
+
+
 def options(**keywords: Any) -> Any:
-    return resolve(keywords, settings("slurm"))
+    return resolve(keywords, layers("slurm"), Slurm)
+
+
+def script(**keywords: Any) -> str:
+    pool = pool_for(
+        options(cores=1, python="python", **keywords),
+        scheduler_file=Path("/d/s.json"),
+        logs=Path("/d/logs"),
+        environment={},
+    )
+    return job_script(pool.spec, Slurm())
 
 
 def test_units_are_resolved_once() -> None:
@@ -43,12 +66,112 @@ def test_older_names_are_understood() -> None:
         ({"cores": 1, "wall_time": "1 h"}, "did you mean walltime="),
         ({"cores": 1, "job_script_prologue": "module load a"}, "must be a list"),
         ({"cores": 1, "project": "a", "account": "b"}, "mean the same"),
+        ({"cores": 1, "own": {"a": "b"}}, "no option own="),
+        ({"cores": 1, "job_cpu": {"a": 1}}, "must be a list"),
     ],
 )
 def test_a_senseless_request_is_refused_with_advice(keywords: Any, message: str) -> None:
     """Before anything is submitted: what is wrong and what is possible."""
     with pytest.raises(ConfigurationError, match=message):
         options(**keywords)
+
+
+def test_an_option_of_another_batch_system_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says whose it is, and what this one has."""
+    monkeypatch.setattr(module, "DRIVERS", {"slurm": Slurm, "lsf": Elsewhere})
+    with pytest.raises(ConfigurationError, match="disk= is an option of lsf, not of slurm"):
+        options(cores=1, disk="4 GB")
+
+
+def test_options_of_the_batch_system_reach_the_job_as_text() -> None:
+    """Numbers, flags and lists are written as a shell would take them."""
+    found = resolve({"disk": ["a b", 1], "cores": 1}, [], Elsewhere)
+    assert found.own == {"disk": "'a b' 1"}
+    assert resolve({"disk": True, "cores": 1}, [], Elsewhere).own == {"disk": "true"}
+
+
+def test_a_name_that_the_batch_system_has_itself_is_not_renamed() -> None:
+    """Grid Engine's project is its own option; elsewhere it is the older name of account."""
+    found = resolve({"cores": 1, "project": "lab"}, [], Elsewhere)
+    assert (found.own, found.account) == ({"project": "lab"}, None)
+
+
+def test_a_mistake_in_the_configuration_is_reported_with_its_place() -> None:
+    """It may be years old; the keywords are fine."""
+    with pytest.raises(ConfigurationError, match="my file: a cluster has no option quue="):
+        resolve({"cores": 1}, [Layer("my file", {"quue": "main"})], Slurm)
+    with pytest.raises(ConfigurationError, match="my file: nanny=False"):
+        resolve({"cores": 1}, [Layer("my file", {"nanny": False})], Slurm)
+
+
+def test_later_layers_win_and_none_says_nothing() -> None:
+    """As in the configuration: the more special place decides."""
+    weak = Layer("weak", {"cores": 1, "queue": "slow", "account": "lab"})
+    strong = Layer("strong", {"queue": "fast", "account": None})
+    found = resolve({"memory": None, "cores": 2}, [weak, strong], Slurm)
+    assert (found.cores, found.queue, found.account, found.memory) == (2, "fast", "lab", None)
+
+
+def test_what_slurm_is_asked_for_may_differ_from_what_workers_use() -> None:
+    """job_cpu and job_mem change the request alone."""
+    text = script(memory="8 GiB", job_cpu=4, job_mem="0")
+    assert "#SBATCH --cpus-per-task=4\n#SBATCH --mem=0\n" in text
+    assert "--nworkers 1 --nthreads 1" in text
+    assert f"--memory-limit {2**33}" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("1:30", 5400), (" 01:30 ", 5400), ("1:30:00", 5400)]
+)
+def test_a_clock_of_two_parts_is_hours_where_the_batch_system_says_so(
+    given: str, seconds: int
+) -> None:
+    """LSF and OAR write H:MM; an hour and a half must not become 90 seconds."""
+    assert resolve({"cores": 1, "walltime": given}, [], Elsewhere).walltime == seconds
+    assert resolve({"cores": 1, "walltime": "1:30"}, [], Slurm).walltime == 90
+
+
+def test_arguments_of_workers_may_be_given_as_a_shell_takes_them() -> None:
+    """One item with a blank is two words, unless it has a value of its own."""
+    found = options(cores=1, worker_extra_args=["--resources GPU=2", "--name=a b", "-v"])
+    assert found.worker_extra_args == ("--resources", "GPU=2", "--name=a b", "-v")
+
+
+def test_python_may_be_a_command() -> None:
+    """A container or a wrapper before it; a path with blanks stays one word."""
+    found = options(cores=1, python="apptainer exec 'my image.sif' python3")
+    pool = pool_for(found, scheduler_file=Path("/s"), logs=Path("/l"), environment={})
+    assert pool.spec.command[:5] == ("apptainer", "exec", "my image.sif", "python3", "-m")
+
+
+def test_a_scratch_directory_may_name_variables_of_the_job() -> None:
+    """They are expanded on the node, after the prologue; nothing else of it is code."""
+    text = script(local_directory="$TMPDIR/my ${USER}/$(id)", job_script_prologue=["module load a"])
+    line = """export DASK_TEMPORARY_DIRECTORY="$TMPDIR"'/my '"${USER}"'/$(id)'"""
+    assert f"module load a\n{line}\n" in text
+    assert "--local-directory" not in text
+    assert "--local-directory '/a b'" in script(local_directory="/a b")
+
+
+def test_the_log_directory_is_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head makes it, so its variables are those of this process."""
+    monkeypatch.setenv("SCRATCH", "/s/me")
+    assert options(cores=1, log_directory="$SCRATCH/logs").log_directory == "/s/me/logs"
+
+
+def test_directives_may_be_a_mapping() -> None:
+    """HTCondor's submit commands are names and values."""
+    found = options(cores=1, job_extra_directives={"+Flavour": '"x"', "priority": 3})
+    assert found.job_extra_directives == ('+Flavour = "x"', "priority = 3")
+
+
+def test_what_has_no_meaning_is_said_once_for_keywords_alone() -> None:
+    """In a configuration for several machines it is no mistake."""
+    with pytest.warns(UserWarning, match="shared_temp_directory= has no effect here"):
+        options(cores=1, shared_temp_directory="/tmp")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resolve({"cores": 1}, [Layer("x", {"shared_temp_directory": "/tmp"})], Slurm)
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "a'b", "x" * 41, "a-", "$(id)", "a\nb"])

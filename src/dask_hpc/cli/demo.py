@@ -40,6 +40,7 @@ class Spent:
 
 @click.command("demo")
 @click.option("--batch", metavar="NAME", help="local, slurm, ...; default: what the machine has")
+@click.option("--site", metavar="NAME", help="a machine that `dask-hpc site list` shows")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="jobs to run")
 @click.option(
     "--workers-per-job", type=click.IntRange(1), default=4, show_default=True, help="one core each"

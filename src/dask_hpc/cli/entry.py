@@ -19,12 +19,14 @@ _COMMANDS = {
     "scheduler": "dask_hpc.cli.scheduler:scheduler",
     "demo": "dask_hpc.cli.demo:demo",
     "batch": "dask_hpc.cli.batch:batch",
+    "site": "dask_hpc.cli.site:site",
 }
 _HELP = {
     "worker": "Run the workers of one node.",
     "scheduler": "Run a scheduler by hand.",
     "demo": "Try it: a cluster through the queue and a real analysis.",
     "batch": "Tell which batch system this machine has, and why.",
+    "site": "Show the machines whose ways are known.",
 }
 #: EX_CONFIG of sysexits.h: what was asked can never work.
 _BAD_REQUEST = 78

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import dask.config
 from distributed import Scheduler, Security
@@ -25,7 +26,8 @@ from distributed.utils import get_ip_interface, silence_logging_cmgr
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.cluster.dashboard import GuardedScheduler
 from dask_hpc.cluster.directory import ClusterDirectory
-from dask_hpc.cluster.options import ClusterOptions, job_environment, pool_for
+from dask_hpc.cluster.options import ClusterOptions
+from dask_hpc.cluster.pools import job_environment, pool_for
 from dask_hpc.cluster.security import engine_security
 from dask_hpc.control.controller import Controller
 from dask_hpc.control.journal import Journal
@@ -148,6 +150,7 @@ class Head:
             environment=job_environment(
                 dask.config.get("distributed.nanny.pre-spawn-environ"), os.environ
             ),
+            directory=_here(),
         )
         self.script = job_script(self.pool.spec, driver)
         self.scheduler: Scheduler
@@ -177,7 +180,7 @@ class Head:
             protocol="tls" if self.tls else "tcp",
             security=self.security,
             host=self._host(),
-            port=0,
+            port=self.options.scheduler_port,
             dashboard=self.options.dashboard,
             dashboard_address=f"127.0.0.1:{self.options.dashboard_port}",
         )
@@ -293,3 +296,10 @@ def raise_file_limit() -> None:
     wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _here() -> Path | None:
+    """The working directory; None where it was removed under our feet."""
+    with suppress(FileNotFoundError):
+        return Path.cwd()
+    return None

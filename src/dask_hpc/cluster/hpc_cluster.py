@@ -1,10 +1,9 @@
-"""HPCCluster and its named forms: what a user holds in a script or a notebook."""
+"""HPCCluster: what a user holds in a script or a notebook.  Its named forms are in `named`."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -14,16 +13,15 @@ from distributed.core import Status, rpc
 from distributed.deploy.cluster import Cluster
 from distributed.utils import Log, Logs, silence_logging_cmgr
 
-from dask_hpc.batch.detect import detect
 from dask_hpc.cluster import at_exit, present
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import claim
 from dask_hpc.cluster.head import Head
-from dask_hpc.cluster.options import check_name, jobs_wanted, resolve, warn_insecure
+from dask_hpc.cluster.options import check_name, jobs_wanted, warn_insecure
+from dask_hpc.cluster.peer import log_level
+from dask_hpc.cluster.request import understand
 from dask_hpc.cluster.security import ensure_identity
-from dask_hpc.config.reader import settings
-from dask_hpc.drivers.registry import driver
 from dask_hpc.errors import ConfigurationError, HPCError, WorkersTimeout
 from dask_hpc.units import parse_walltime
 
@@ -35,6 +33,8 @@ class HPCCluster(Cluster):
 
     Parameters
     ----------
+    site
+        Name of the machine (``dask-hpc site list``): its profile gives defaults.
     batch
         Name of the batch system (``"slurm"``, ``"local"``), or None for the one this machine has.
     name
@@ -45,16 +45,15 @@ class HPCCluster(Cluster):
         Whether it is used from a running event loop, with ``await``.
     loop
         The engine's event loop to run in.
-    security
-        False is the same as ``insecure=True``.
     silence_logs
         Level below which the engine's own log is not shown.
     **options
-        What each job asks for, in dask-jobqueue's words: ``cores, memory, processes, gpus,
-        walltime, queue, account, job_extra_directives, job_directives_skip, job_script_prologue,
-        job_script_epilogue, shebang, python, log_directory, interface, scheduler_interface, host,
-        local_directory, death_timeout, fork_preload, worker_extra_args, dashboard,
-        dashboard_port, insecure, close_timeout``.  The configuration (``dask-hpc``) gives defaults.
+        What each job asks for, in dask-jobqueue's words (docs/compatibility.md): ``cores, memory,
+        processes, gpus, walltime, queue, account, job_extra_directives, job_directives_skip,
+        job_script_prologue, job_script_epilogue, shebang, python, log_directory, interface,
+        scheduler_interface, host, scheduler_port, local_directory, death_timeout, fork_preload,
+        worker_extra_args, dashboard, dashboard_port, insecure, close_timeout``; and what the batch
+        system alone knows.  The configuration (``dask-hpc``) gives defaults.
 
     Raises
     ------
@@ -75,41 +74,31 @@ class HPCCluster(Cluster):
 
     def __init__(
         self,
+        site: str | None = None,
         *,
         batch: str | None = None,
         name: str | None = None,
         n_workers: int = 0,
         asynchronous: bool = False,
         loop: Any = None,
-        security: bool | None = None,
-        silence_logs: int = logging.WARNING,
+        silence_logs: int | str = logging.WARNING,
         **options: Any,
     ) -> None:
         self.status = Status.closed  # what __del__ looks at, should anything below raise
-        chosen = batch or self.batch or settings()["batch"] or detect().name
-        self.driver = driver(chosen)
-        if security is False:
-            options["insecure"] = True
-        elif security not in (None, True):
-            raise ConfigurationError(
-                "security= takes True or False: every cluster uses your own identity",
-                hint="leave it out; see the README on security",
-            )
-        if self.driver.name == "local":
-            options.setdefault("cores", settings("local")["cores"] or os.cpu_count())
-        self.options = resolve(options, settings(self.driver.name))
+        request = understand(options, batch=batch, fixed=self.batch, site=site)
+        self.driver, self.options = request.driver, request.options
         if self.options.insecure:
             warn_insecure()
         self._head: Head | None = None
         self._ask_first = jobs_wanted(self.options.layout, n=n_workers)
         self._ending: asyncio.Task[None] | None = None
         self._silence = ExitStack()
-        self._silence_logs = silence_logs
+        self._silence_logs = log_level(silence_logs)
         super().__init__(
             asynchronous=asynchronous,
             loop=loop,
             quiet=True,
-            name=check_name(name or f"dask-{secrets.token_hex(3)}"),
+            name=check_name(name or f"{request.prefix}-{secrets.token_hex(3)}"),
         )
         at_exit.living.add(self)
         if not self.called_from_running_loop:
@@ -386,15 +375,3 @@ class HPCCluster(Cluster):
         status = present.html_rows(self) + (cluster_status or "")
         html: str = super()._repr_html_(cluster_status=status)
         return html
-
-
-class SLURMCluster(HPCCluster):
-    """An :class:`HPCCluster` on Slurm."""
-
-    batch = "slurm"
-
-
-class LocalJobCluster(HPCCluster):
-    """An :class:`HPCCluster` on the embedded batch system of this machine."""
-
-    batch = "local"

@@ -7,41 +7,32 @@ that every mistake of a user is found before anything happens.
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import shlex
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dask_hpc.drivers.script import WORKER_PREFIX
+from dask_hpc.cluster.peer import ALIASES, Translated, translate, warn_ignored
+from dask_hpc.config.reader import Layer
+from dask_hpc.drivers.base import Driver
+from dask_hpc.drivers.registry import DRIVERS
 from dask_hpc.errors import ConfigurationError
-from dask_hpc.model.job import JobSpec
 from dask_hpc.model.layout import Layout, layout_for
-from dask_hpc.model.pool import Pool
 from dask_hpc.units import parse_memory, parse_walltime
-
-#: Older names of keywords, as dask-jobqueue users know them.
-ALIASES = {
-    "project": "account",
-    "job_extra": "job_extra_directives",
-    "header_skip": "job_directives_skip",
-    "env_extra": "job_script_prologue",
-    "extra": "worker_extra_args",
-    "log_dir": "log_directory",
-    "job_name": "name",
-    "job_cpu": "cores",
-    "job_mem": "memory",
-}
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,39}(?:-[A-Za-z0-9_.]+)*")
 _LONGEST_NAME = 40
 
-#: The engine's own seed for string hashes, equal in all workers so that shuffles agree.
-_HASH_SEED = "6640"
-#: The node sets it by itself, once its imports are done (see `dask_hpc.node.spawn`).
-_TRIM = "MALLOC_TRIM_THRESHOLD_"
+#: Batch systems in whose own words ``1:30`` is an hour and a half; elsewhere it is MM:SS.
+_HOURS_AND_MINUTES = ("lsf", "openlava", "oar")
+_TWO_PARTS = re.compile(r"\s*\d+:\d\d\s*")
+#: ``--resources GPU=1`` as one item of a list: a shell would have split it.
+_OPTION_AND_VALUE = re.compile(r"--?[\w-]+\s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +45,8 @@ class ClusterOptions:
         Per job; memory in bytes.
     walltime, death_timeout, close_timeout
         Seconds.
+    own
+        What the batch system alone knows, as text, by keyword.
     """
 
     cores: int
@@ -73,6 +66,7 @@ class ClusterOptions:
     interface: str | None = None
     scheduler_interface: str | None = None
     host: str | None = None
+    scheduler_port: int = 0
     local_directory: str | None = None
     death_timeout: int = 120
     fork_preload: tuple[str, ...] = ()
@@ -81,6 +75,7 @@ class ClusterOptions:
     dashboard_port: int = 8787
     insecure: bool = False
     close_timeout: int = 60
+    own: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
@@ -88,15 +83,22 @@ class ClusterOptions:
         return layout_for(self.cores, workers=self.processes, memory=self.memory)
 
 
-def resolve(keywords: Mapping[str, Any], settings: Mapping[str, Any]) -> ClusterOptions:
+_KNOWN = frozenset(ClusterOptions.__dataclass_fields__) - {"own"}
+
+
+def resolve(
+    keywords: Mapping[str, Any], layers: Sequence[Layer], driver: Driver | type[Driver]
+) -> ClusterOptions:
     """Check keywords and fill in what is configured.
 
     Parameters
     ----------
     keywords
         As given to a cluster class; None means not given.
-    settings
-        The configuration's values.
+    layers
+        What is configured, from the weakest place to the strongest.
+    driver
+        Of the batch system: it says which keywords are its own.
 
     Returns
     -------
@@ -106,37 +108,78 @@ def resolve(keywords: Mapping[str, Any], settings: Mapping[str, Any]) -> Cluster
     Raises
     ------
     ConfigurationError
-        For an unknown keyword, a missing or a senseless value.
+        For an unknown keyword, one of another batch system, a missing or a senseless value.
+
+    Warns
+    -----
+    UserWarning
+        For a keyword that has no effect here.
     """
-    values = {**settings, **{k: v for k, v in _renamed(keywords).items() if v is not None}}
-    known = set(ClusterOptions.__dataclass_fields__)
-    for name in values:
-        if name not in known and name != "batch":
-            raise _unknown(name, known)
-    present = {name: values[name] for name in known if values.get(name) is not None}
-    if "cores" not in present:
+    values: dict[str, Any] = {}
+    for layer in layers:
+        found = _understood(layer, driver)
+        values |= {name: value for name, value in found.values.items() if value is not None}
+    given = _understood(Layer("", keywords), driver)
+    warn_ignored(given.ignored)
+    values |= given.values
+    if "cores" not in values:
         raise ConfigurationError(
             "how many cores should each job have?", hint='for example cores=8, memory="16 GiB"'
         )
-    options = ClusterOptions(**{name: _checked(name, value) for name, value in present.items()})
+    if driver.name in _HOURS_AND_MINUTES and _TWO_PARTS.fullmatch(str(values.get("walltime"))):
+        values["walltime"] = f"{values['walltime'].strip()}:00"
+    own = {name: _own_text(name, values.pop(name)) for name in driver.OPTIONS if name in values}
+    checked = {name: _checked(name, value) for name, value in values.items()}
+    options = ClusterOptions(**checked, own=own)
     options.layout  # noqa: B018  (raises when workers do not fit)
     return options
 
 
-def _renamed(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    renamed: dict[str, Any] = {}
-    for name, value in keywords.items():
-        new = ALIASES.get(name, name)
-        if new in renamed or (new != name and keywords.get(new) is not None):
-            raise ConfigurationError(f"{name}= and {new}= mean the same", hint=f"keep {new}=")
-        renamed[new] = value
-    return renamed
+def _understood(layer: Layer, driver: Driver | type[Driver]) -> Translated:
+    """Put one layer in our words, and refuse what nobody knows."""
+    try:
+        found = translate(
+            layer.values, batch=driver.name, own=driver.OPTIONS, newer_wins=layer.foreign
+        )
+    except ConfigurationError as error:
+        if layer.where:  # the user typed it elsewhere, maybe years ago
+            raise ConfigurationError(f"{layer.where}: {error.args[0]}", hint=error.hint) from None
+        raise
+    for name in set(found.values) - _KNOWN - driver.OPTIONS.keys():
+        if not layer.foreign:
+            raise _unknown(name, layer.where, driver)
+        del found.values[name]
+    return found
 
 
-def _unknown(name: str, known: set[str]) -> ConfigurationError:
+def _unknown(name: str, where: str, driver: Driver | type[Driver]) -> ConfigurationError:
+    prefix = f"{where}: " if where else ""
+    owners = [batch for batch in DRIVERS if name in _own_options(batch)]
+    if owners:
+        return ConfigurationError(
+            f"{prefix}{name}= is an option of {' and '.join(owners)}, not of {driver.name}",
+            hint=f"options of {driver.name} alone: {', '.join(driver.OPTIONS) or 'none'}",
+        )
+    known = sorted(_KNOWN | driver.OPTIONS.keys())
     close = difflib.get_close_matches(name, [*known, *ALIASES], n=1)
-    hint = f"did you mean {close[0]}=?" if close else f"there are: {', '.join(sorted(known))}"
-    return ConfigurationError(f"a cluster has no option {name}=", hint=hint)
+    hint = f"did you mean {close[0]}=?" if close else f"there are: {', '.join(known)}"
+    return ConfigurationError(f"{prefix}a cluster has no option {name}=", hint=hint)
+
+
+def _own_options(batch: str) -> Collection[str]:
+    try:
+        return DRIVERS[batch].OPTIONS
+    except ImportError:  # of another package, which does not load here
+        return ()
+
+
+def _own_text(name: str, value: Any) -> str:
+    """Write a batch system's own option as text: a list as a shell would, a flag as true, false."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    return shlex.join(_lines(name, value))
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -146,13 +189,23 @@ def _checked(name: str, value: Any) -> Any:
         return parse_walltime(value)
     if name in ("death_timeout", "close_timeout"):
         return parse_walltime(_seconds(value))
-    if name in ("cores", "processes", "gpus", "dashboard_port"):
+    if name in ("cores", "processes", "gpus", "dashboard_port", "scheduler_port"):
         return _whole(name, value)
     if name in ("dashboard", "insecure"):
         return bool(value)
+    if name == "worker_extra_args":
+        return tuple(word for line in _lines(name, value) for word in _shell_words(line))
+    if name == "job_extra_directives" and isinstance(value, Mapping):
+        return tuple(f"{key} = {each}" for key, each in value.items())  # HTCondor's
     if isinstance(ClusterOptions.__dataclass_fields__[name].default, tuple):
         return _lines(name, value)
+    if name == "log_directory":  # the head makes it: its variables are those of this process
+        value = os.path.expandvars(value)
     return str(Path(value).expanduser()) if name.endswith("_directory") else str(value)
+
+
+def _shell_words(line: str) -> list[str]:
+    return shlex.split(line) if _OPTION_AND_VALUE.match(line) else [line]
 
 
 def _seconds(value: Any) -> Any:
@@ -161,7 +214,7 @@ def _seconds(value: Any) -> Any:
 
 
 def _whole(name: str, value: Any) -> int:
-    least = 0 if name in ("gpus", "dashboard_port") else 1
+    least = 0 if name == "gpus" or name.endswith("_port") else 1
     try:
         number = int(value)
     except (TypeError, ValueError):
@@ -176,7 +229,7 @@ def _whole(name: str, value: Any) -> int:
 def _lines(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ConfigurationError(f"{name}= must be a list of strings, not {value!r}")
-    return tuple(str(line) for line in value)
+    return tuple(str(line) for line in value if line is not None)
 
 
 def jobs_wanted(
@@ -220,87 +273,6 @@ def check_name(name: str) -> str:
             hint=f"a letter first, then letters, digits, '_', '.' and '-', {_LONGEST_NAME} at most",
         )
     return name
-
-
-def pool_for(
-    options: ClusterOptions,
-    *,
-    scheduler_file: Path,
-    logs: Path,
-    environment: Mapping[str, str],
-) -> Pool:
-    """The pool of a cluster: what each job asks for and runs.
-
-    Parameters
-    ----------
-    options
-        Of the cluster.
-    scheduler_file
-        Where workers find the scheduler.
-    logs
-        Directory of the jobs' logs.
-    environment
-        Variables that must be set before Python starts (thread counts, malloc), by name.
-    """
-    layout = options.layout
-    command = [options.python, "-m", "dask_hpc", "worker", "--scheduler-file", str(scheduler_file)]
-    command += ["--name", WORKER_PREFIX]
-    command += ["--nworkers", str(layout.workers), "--nthreads", str(layout.threads)]
-    if layout.memory is not None:
-        command += ["--memory-limit", str(layout.memory)]
-    for flag, value in (
-        ("--interface", options.interface),
-        ("--local-directory", options.local_directory),
-        ("--death-timeout", str(options.death_timeout)),
-    ):
-        if value:
-            command += [flag, value]
-    for module in options.fork_preload:
-        command += ["--fork-preload", module]
-    if options.insecure:
-        command.append("--insecure")
-    spec = JobSpec(
-        command=(*command, *options.worker_extra_args),
-        cores=options.cores,
-        memory=options.memory,
-        gpus=options.gpus,
-        walltime=options.walltime,
-        queue=options.queue,
-        account=options.account,
-        directives=options.job_extra_directives,
-        directives_skip=options.job_directives_skip,
-        prologue=options.job_script_prologue,
-        epilogue=options.job_script_epilogue,
-        environment=tuple(environment.items()),
-        shebang=options.shebang,
-        log_directory=logs,
-    )
-    return Pool("default", spec, layout)
-
-
-def job_environment(configured: Mapping[str, Any], current: Mapping[str, str]) -> dict[str, str]:
-    """Variables that must be set before a worker's Python starts.
-
-    Parameters
-    ----------
-    configured
-        The engine's ``distributed.nanny.pre-spawn-environ``.
-    current
-        The user's environment, which wins.
-
-    Returns
-    -------
-    dict
-        Values by name, a fixed hash seed among them.
-    """
-    variables = {
-        name: current.get(name, str(value))
-        for name, value in configured.items()
-        if value is not None and (name != _TRIM or name in current)
-    }
-    seed = current.get("PYTHONHASHSEED", "")
-    variables["PYTHONHASHSEED"] = seed if seed.isdigit() and seed != "0" else _HASH_SEED
-    return variables
 
 
 def warn_insecure() -> None:

@@ -1,4 +1,4 @@
-"""What the user configured: a common section of the dask configuration, and one per batch system.
+"""What the user configured: a common section, one per batch system, one per site.
 
 Read by ``cli`` and ``cluster``; everything below receives values.
 """

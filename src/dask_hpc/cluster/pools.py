@@ -1,0 +1,133 @@
+"""From a cluster's options to its pool: what each job asks for and runs.
+
+Pure but for one look whether a path exists; what the options mean is :mod:`.options`' business.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dask_hpc.cluster.options import ClusterOptions
+from dask_hpc.drivers.script import WORKER_PREFIX
+from dask_hpc.model.job import JobSpec
+from dask_hpc.model.pool import Pool
+
+#: The engine's own seed for string hashes, equal in all workers so that shuffles agree.
+_HASH_SEED = "6640"
+#: The node sets it by itself, once its imports are done (see `dask_hpc.node.spawn`).
+_TRIM = "MALLOC_TRIM_THRESHOLD_"
+
+#: A variable of the job in a path; anything else a shell would do with a dollar is not meant.
+_JOB_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
+
+
+def pool_for(
+    options: ClusterOptions,
+    *,
+    scheduler_file: Path,
+    logs: Path,
+    environment: Mapping[str, str],
+    directory: Path | None = None,
+) -> Pool:
+    """The pool of a cluster: what each job asks for and runs.
+
+    Parameters
+    ----------
+    options
+        Of the cluster.
+    scheduler_file
+        Where workers find the scheduler.
+    logs
+        Directory of the jobs' logs.
+    environment
+        Variables that must be set before Python starts (thread counts, malloc), by name.
+    directory
+        Where workers start if the node has it: the user's own modules may be there.
+    """
+    layout = options.layout
+    scratch = _scratch_of_the_job(options.local_directory)
+    command = [*_python(options.python), "-m", "dask_hpc", "worker"]
+    command += ["--scheduler-file", str(scheduler_file), "--name", WORKER_PREFIX]
+    command += ["--nworkers", str(layout.workers), "--nthreads", str(layout.threads)]
+    if layout.memory is not None:
+        command += ["--memory-limit", str(layout.memory)]
+    for flag, value in (
+        ("--interface", options.interface),
+        ("--local-directory", None if scratch else options.local_directory),
+        ("--death-timeout", str(options.death_timeout)),
+    ):
+        if value:
+            command += [flag, value]
+    for module in options.fork_preload:
+        command += ["--fork-preload", module]
+    if options.insecure:
+        command.append("--insecure")
+    spec = JobSpec(
+        command=(*command, *options.worker_extra_args),
+        cores=options.cores,
+        memory=options.memory,
+        gpus=options.gpus,
+        walltime=options.walltime,
+        queue=options.queue,
+        account=options.account,
+        directives=options.job_extra_directives,
+        directives_skip=options.job_directives_skip,
+        prologue=(*options.job_script_prologue, *scratch),
+        epilogue=options.job_script_epilogue,
+        environment=tuple(environment.items()),
+        shebang=options.shebang,
+        log_directory=logs,
+        directory=directory,
+        options=options.own,
+    )
+    return Pool("default", spec, layout)
+
+
+def _python(words: str) -> list[str]:
+    """Words that start Python: one path, or a wrapper before it (a container, numactl)."""
+    return [words] if Path(words).exists() else shlex.split(words)
+
+
+def _scratch_of_the_job(path: str | None) -> tuple[str, ...]:
+    """Shell lines for a scratch directory named by the job's own variables, as in ``$TMPDIR/x``.
+
+    The engine reads it from the environment; the worker's command is quoted.
+    """
+    if not path or not _JOB_VARIABLE.search(path):
+        return ()
+    parts = _JOB_VARIABLE.split(path)
+    variables = [f'"{each}"' for each in _JOB_VARIABLE.findall(path)] + [""]
+    quoted = "".join(
+        (shlex.quote(part) if part else "") + each
+        for part, each in zip(parts, variables, strict=True)
+    )
+    return (f"export DASK_TEMPORARY_DIRECTORY={quoted}",)
+
+
+def job_environment(configured: Mapping[str, Any], current: Mapping[str, str]) -> dict[str, str]:
+    """Variables that must be set before a worker's Python starts.
+
+    Parameters
+    ----------
+    configured
+        The engine's ``distributed.nanny.pre-spawn-environ``.
+    current
+        The user's environment, which wins.
+
+    Returns
+    -------
+    dict
+        Values by name, a fixed hash seed among them.
+    """
+    variables = {
+        name: current.get(name, str(value))
+        for name, value in configured.items()
+        if value is not None and (name != _TRIM or name in current)
+    }
+    seed = current.get("PYTHONHASHSEED", "")
+    variables["PYTHONHASHSEED"] = seed if seed.isdigit() and seed != "0" else _HASH_SEED
+    return variables

@@ -1,0 +1,157 @@
+"""What the user asked for, complete: keywords, site, configuration, batch system.
+
+It looks at the configuration and at the machine; nothing is created or submitted here.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dask_hpc.batch.detect import detect
+from dask_hpc.cluster.options import ClusterOptions, resolve
+from dask_hpc.config import reader
+from dask_hpc.drivers.base import Driver
+from dask_hpc.drivers.registry import DRIVERS, FALLBACK, driver
+from dask_hpc.errors import ConfigurationError
+from dask_hpc.site import profile as profiles
+
+#: What random cluster names start with.
+_PREFIX = "dask"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a cluster needs to start.
+
+    Parameters
+    ----------
+    driver
+        Of the batch system.
+    options
+        Checked, with units resolved.
+    prefix
+        What the name starts with, if the cluster is not named.
+    """
+
+    driver: Driver
+    options: ClusterOptions
+    prefix: str
+
+
+def understand(
+    keywords: Mapping[str, Any],
+    *,
+    batch: str | None = None,
+    fixed: str | None = None,
+    site: str | None = None,
+) -> Request:
+    """Put together what was asked for, what is configured, and what is known of the machine.
+
+    Parameters
+    ----------
+    keywords
+        As given to a cluster class.
+    batch, fixed
+        Name of the batch system, as asked for; as the class has it.
+    site
+        Name of the machine, or None for the configured one, if any.
+
+    Raises
+    ------
+    ConfigurationError
+        If it can never work as written.
+    """
+    given = dict(keywords)
+    section, job_name = given.pop("config_name", None), given.pop("job_name", None)
+    named = batch or fixed
+    if batch and fixed and not _fits(batch, fixed):
+        raise ConfigurationError(
+            f"this class is for {fixed}, not for {batch}", hint="HPCCluster takes any batch="
+        )
+    machine, own = _machine(site, named)
+    chosen = driver(named or (machine and machine.batch) or reader.choice("batch") or detect().name)
+    found = reader.layers(
+        chosen.name,
+        site=profiles.keywords_of(own),
+        profile=_layer(machine),
+        peer_section=section,
+        systems=DRIVERS,
+    )
+    prefix, found = _job_name(found)
+    if chosen.name == FALLBACK:
+        found.insert(1, reader.Layer("this machine", {"cores": os.cpu_count()}))
+    options = resolve(given, found, chosen)
+    if machine is not None:
+        options = _at_the_site(options, machine)
+    return Request(chosen, options, str(job_name or prefix or _PREFIX))
+
+
+def _machine(
+    site: str | None, batch: str | None
+) -> tuple[profiles.Profile | None, Mapping[str, Any]]:
+    """Find the machine and the user's own section of it."""
+    if site is not None and not isinstance(site, str):
+        raise ConfigurationError(
+            f"the first argument is the name of a site, not {site!r}", hint="n_workers= is a word"
+        )
+    name = site or reader.choice("site")
+    if not name:
+        return None, {}
+    sites = reader.user_sites()
+    found = profiles.find(name, sites)
+    if batch and found.batch and not _fits(batch, found.batch):
+        if site is None:  # configured for this machine; this cluster is something else
+            return None, {}
+        raise ConfigurationError(
+            f"{found.title or name} has {found.batch}, not {batch}",
+            hint="leave batch= out, or use HPCCluster: the site says which it is",
+        )
+    return found, sites.get(name, {})
+
+
+def _fits(batch: str, wanted: str) -> bool:
+    """Whether a batch system is the wanted one, or a kind of it (OpenLava is one of LSF)."""
+    return isinstance(driver(batch), type(driver(wanted)))
+
+
+def _layer(machine: profiles.Profile | None) -> reader.Layer | None:
+    if machine is None:
+        return None
+    return reader.Layer(f"the profile of {machine.name}", machine.values)
+
+
+def _job_name(layers: list[reader.Layer]) -> tuple[str, list[reader.Layer]]:
+    """Take dask-jobqueue's ``name`` of jobs out of its section: here names of clusters differ."""
+    name = ""
+    rest = []
+    for layer in layers:
+        if layer.foreign:
+            name = str(layer.values.get("name") or "")
+            kept = {key: value for key, value in layer.values.items() if key != "name"}
+            rest.append(reader.Layer(layer.where, kept, foreign=True))
+        else:
+            rest.append(layer)
+    return name, rest
+
+
+def _at_the_site(options: ClusterOptions, machine: profiles.Profile) -> ClusterOptions:
+    """Check a request against what the machine wants, and keep the directives it needs."""
+    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    charged = options.account or options.own.get("project")  # Grid Engine's own word for it
+    machine.check_required({**values, **options.own, "account": charged})
+    for doubt in machine.doubts(
+        cores=options.cores,
+        memory=options.memory,
+        walltime=options.walltime,
+        queue=options.queue,
+    ):
+        warnings.warn(f"{machine.title}: a job asks for {doubt}", UserWarning, stacklevel=5)
+    needed = tuple(machine.values.get("job_extra_directives", ()))
+    mine = () if options.job_extra_directives == needed else options.job_extra_directives
+    skip = options.job_directives_skip
+    values["job_extra_directives"] = tuple(profiles.with_needed(needed, mine, skip))
+    return ClusterOptions(**values)

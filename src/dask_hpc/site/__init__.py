@@ -1,0 +1,1 @@
+"""What a machine offers: profiles of public machines; no cluster is started here."""
