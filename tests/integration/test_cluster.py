@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,7 @@ def test_the_job_script_is_what_it_looks_like(account: Account) -> None:
             "export MKL_NUM_THREADS=1\n"
             "export OPENBLAS_NUM_THREADS=1\n"
             "export PYTHONHASHSEED=6640\n"
+            f"cd {shlex.quote(str(Path.cwd()))} 2>/dev/null || :\n"
             "module load x\n"
             f"exec {sys.executable} -m dask_hpc worker"
             f" --scheduler-file {account.home}/literal/scheduler.json"

@@ -36,7 +36,7 @@ class Bed:
     never, never_words
         Keywords of a job that it can never run, and a pattern for what we say of it.
     memory_hog
-        Keywords with which a job that takes 900 MiB more than it may is killed, and told so.
+        Keywords with which a job that takes 1500 MiB more than it may is killed.
     walltime
         The shortest that it takes.
     no_such_id

@@ -106,4 +106,4 @@ def test_the_whole_analysis_gives_the_known_totals(monkeypatch: pytest.MonkeyPat
 def _client() -> object:
     from distributed import Client
 
-    return Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None)
+    return Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0")
