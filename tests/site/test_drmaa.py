@@ -60,7 +60,7 @@ def mine(name: str) -> list[str]:
 
 def test_a_refusal_is_told_in_the_systems_words() -> None:
     """The library refuses what can never run, and unknown queues."""
-    with cluster("refused", native_specification="-q nosuch") as c:
+    with cluster("refused", native_specification="-q nosuch -l h_rt={walltime}") as c:
         with pytest.raises(SubmitRejected, match="nosuch"):
             c.scale(1)
         assert mine("refused") == []

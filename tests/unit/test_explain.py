@@ -35,6 +35,7 @@ FAILED = JobStatus(JobState.FAILED, exit_code=1)
             "cannot reach the head",
             "interface=",
         ),
+        ("job.sh: line 9: 12345 Killed    python -c 'x'", "more memory", "memory="),
         ("slurm_script: line 3: modul: command not found", "modul", ""),
         ("OSError: [Errno 28] No space left on device", "full", "local_directory"),
     ],

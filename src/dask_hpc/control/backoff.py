@@ -31,8 +31,8 @@ POLL_GROWTH = 1.5
 #: believed: a controller that timed out may still work on the request it has read.
 IN_DOUBT_SETTLE = 30.0
 
-#: Seconds after a submission during which a job missing from a query is not yet listed rather
-#: than gone (servers with several threads, LSF's and PBS's caches).
+#: Seconds after a submission during which a job that no query has shown yet is not yet listed
+#: rather than gone (servers with several threads, LSF's and PBS's caches).
 UNLISTED_GRACE = 15.0
 
 #: Seconds between two looks into why the jobs of one array wait, on a batch system that tells it

@@ -76,6 +76,11 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "it ran out of memory",
         "ask for more memory=, or for fewer processes per job",
     ),
+    (
+        re.compile(r"line \d+: +\d+ Killed\b"),  # a shell's words for signal 9
+        "a command of its script was killed, most often for more memory than the job asked for",
+        "ask for more memory=, or for fewer processes per job",
+    ),
     (re.compile(r"(.*): command not found"), "a command of its script is not there: {0}", ""),
     (
         re.compile(r"No space left on device"),

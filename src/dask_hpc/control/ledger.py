@@ -40,6 +40,7 @@ class Tracked:
     workers: dict[int, set[str]] = field(default_factory=dict)
     first_join: dict[int, float] = field(default_factory=dict)
     leaving: dict[int, float] = field(default_factory=dict)
+    listed: set[int] = field(default_factory=set)  # at least once
     unlisted: dict[int, float] = field(default_factory=dict)  # since when, by index
     why: Why = field(default_factory=Why)
     asked_why: float | None = None
@@ -179,9 +180,9 @@ class Ledger:
             tracked.array
             for tracked in self.arrays.values()
             if tracked.array is not None
-            and now - tracked.since > UNLISTED_GRACE
             and any(
                 JobId(tracked.array, i) not in listing.jobs
+                and (i in tracked.listed or now - tracked.since > UNLISTED_GRACE)
                 for i in tracked.live_indices()
                 if i not in tracked.leaving
             )
@@ -231,12 +232,14 @@ class Ledger:
         assert tracked.array is not None  # noqa: S101  (observe's loop)
         status = listing.jobs.get(JobId(tracked.array, index))
         if status is not None:
+            tracked.listed.add(index)
             tracked.unlisted.pop(index, None)
             return tracked.explained(status)
         old, first = tracked.status[index], tracked.unlisted.setdefault(index, now)
         delay = 0.0 if index in tracked.leaving else self.history_delay
         believed = first < now and now - first >= delay  # not at the first look
-        if now - tracked.since > UNLISTED_GRACE and believed:
+        known = index in tracked.listed or now - tracked.since > UNLISTED_GRACE
+        if known and believed:
             return _GONE if old.state.waiting else replace(_GONE, start=old.start)
         return old
 
