@@ -43,7 +43,7 @@ assert "dask_hpc" not in sys.modules
 LOCAL_CLUSTER = """
 from dask.distributed import Client, LocalCluster
 if __name__ == "__main__":
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         with Client(cluster) as client:
             print(client.submit(sum, [1, 2]).result(), cluster.scheduler_address[:6])
 """

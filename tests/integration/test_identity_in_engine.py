@@ -26,9 +26,9 @@ assert not any(name.startswith("dask_hpc") for name in sys.modules)
 """
 PLAIN_CLUSTER = """
 from dask.distributed import Client, LocalCluster
-with LocalCluster(n_workers=1, processes=False, protocol=None, dashboard_address=None) as local:
+with LocalCluster(n_workers=1, processes=False, protocol=None, dashboard_address=":0") as local:
     print(local.scheduler_address)
-with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
     with Client(cluster) as client:
         print(cluster.scheduler_address, client.submit(sum, [1, 2]).result())
 """
