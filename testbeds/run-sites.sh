@@ -2,7 +2,8 @@
 # run-sites.sh [--only SYSTEM,...] [--keep] [--] [PYTEST ARGUMENTS]   (root, Debian 12)
 #
 # Runs tests/site against real batch systems on this machine, one after the other: slurm, sge, oar,
-# condor.  For each: starts its bed, runs pytest twice, and stops it (--keep: the last one stays up):
+# condor; and MPI alone: mpi.  For each: starts its bed, runs pytest twice, and stops it (--keep: the
+# last one stays up):
 #   as alice, on the host "login":   -m "not root"   what a user does
 #   as root, on the machine itself:  -m "root"       a second user, killed nodes, a server that is away
 # Returns 0 only if all pass.  A batch system that does not start fails.
@@ -16,7 +17,7 @@ CHECKOUT=$(dirname "$HERE")
 export TESTBED_DIR=${TESTBED_DIR:-/var/tmp/testbeds}
 COPY=$TESTBED_DIR/checkout
 LIMIT=${SITES_TIMEOUT:-1800}
-systems=(slurm sge oar condor)
+systems=(slurm sge oar condor mpi)
 keep=
 while [ $# -gt 0 ]; do
     case $1 in
@@ -56,9 +57,11 @@ tests() { # SYSTEM WHO MARKERS COMMAND-PREFIX... -- PYTEST ARGUMENTS: 5, "no tes
     local batch=$system
     [ "$system" != condor ] || batch=htcondor
     [ "$system" = slurm ] || markers="not slurm and $markers"
+    local path=tests/site
+    [ "$system" != mpi ] || path=tests/site/test_mpi.py
     say "$system: $who"
     "${clean[@]}" SITE_BATCH="$batch" "${prefix[@]}" timeout --kill-after=30 "$LIMIT" \
-        "$VENV/bin/python" -m pytest -p no:cacheprovider -rA --durations=8 -m "$markers" tests/site "$@" </dev/null 9>&- || status=$?
+        "$VENV/bin/python" -m pytest -p no:cacheprovider -rA --durations=8 -m "$markers" "$path" "$@" </dev/null 9>&- || status=$?
     if [ "$status" = 5 ] && [ $# -gt 0 ]; then status=0; fi
     [ "$status" = 0 ] || failed+=("$system $who ($status)")
 }
@@ -66,13 +69,18 @@ tests() { # SYSTEM WHO MARKERS COMMAND-PREFIX... -- PYTEST ARGUMENTS: 5, "no tes
 for system in "${systems[@]}"; do
     say "$system: four hosts"
     started=$SECONDS
-    if ! "$HERE/$system-up.sh" 9>&-; then
+    if { [ "$system" = slurm ] && ! "$HERE/mpi-up.sh" 9>&-; } || # for srun
+        { [ "$system" = mpi ] && ! "$HERE/nodes-up.sh" 9>&-; } || ! "$HERE/$system-up.sh" 9>&-; then
         failed+=("$system: its bed did not start")
         continue
     fi
     tests "$system" "as alice on the login host" "not root" \
         HOST_PATH="$VENV/bin:/usr/local/bin:/usr/bin:/bin" PATH=/usr/sbin:/usr/bin:/sbin:/bin \
         "$TESTBED_DIR/on-host" -u alice login -- "$@"
+    if [ "$system" = mpi ]; then # needs no daemon, and nobody but alice
+        say "$system: $((SECONDS - started)) s"
+        continue
+    fi
     tests "$system" "as root beside the hosts" "root" \
         HOME=/root USER=root LOGNAME=root \
         PATH="$VENV/bin:$TESTBED_DIR:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" -- "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,27 @@ def test_the_batch_systems_word_on_cores_goes_before_the_machines(
     """Affinity says what we may use, not what we were given."""
     share = limits.cores(snapshot(**environ))
     assert (share.amount, share.promised) == (cores, promised)
+
+
+def test_the_cores_of_all_hosts_of_a_job_are_not_those_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grid Engine's NSLOTS counts every host; its file of hosts tells what each has, per queue."""
+    here = os.uname().nodename.partition(".")[0]
+    hosts = tmp_path / "hosts"
+    hosts.write_text(
+        f"other 8 all.q@other <NULL>\n{here}.domain 3 all.q@x <NULL>\n{here} 1 b.q@x\n"
+    )
+    job = {"JOB_ID": "7", "NSLOTS": "12", "PE_HOSTFILE": str(hosts)}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NHOSTS", "2")
+    assert limits.cores(limits.look()) == limits.Share(4, "PE_HOSTFILE")
+    assert limits.cores(limits.look(), asked=5).amount == 5
+    hosts.unlink()
+    assert not limits.cores(limits.look()).promised
+    monkeypatch.setenv("NHOSTS", "1")
+    assert limits.cores(limits.look()) == limits.Share(12, "NSLOTS")
 
 
 @pytest.mark.parametrize(

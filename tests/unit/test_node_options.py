@@ -28,6 +28,7 @@ def make(**wanted: object) -> WorkerOptions:
         ({"nworkers": 0}, "leaves nothing to run"),
         ({"worker_class": "Worker"}, "no import path"),
         ({"nthreads": 0}, "at least one thread"),
+        ({"node": "big-01"}, "cannot be a part of a worker's name"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(
@@ -47,6 +48,8 @@ def test_options_that_contradict_each_other_are_refused(
         ({"name": "job", "nworkers": 2}, 2, ["job-0", "job-1"]),
         ({}, 1, ["host-7-0"]),
         ({"nworkers": 2}, 2, ["host-7-0", "host-7-1"]),
+        ({"name": "job", "nworkers": 2, "node": "3"}, 2, ["job-3.0", "job-3.1"]),
+        ({"name": "job", "node": "big_01"}, 1, ["job-big_01.0"]),
     ],
 )
 def test_workers_are_numbered_when_their_number_is_given(

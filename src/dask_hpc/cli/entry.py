@@ -17,6 +17,7 @@ from dask_hpc.errors import ConfigurationError, HPCError, NodeError
 _COMMANDS = {
     "worker": "dask_hpc.cli.worker:worker",
     "scheduler": "dask_hpc.cli.scheduler:scheduler",
+    "mpi": "dask_hpc.cli.mpi:mpi",
     "demo": "dask_hpc.cli.demo:demo",
     "batch": "dask_hpc.cli.batch:batch",
     "site": "dask_hpc.cli.site:site",
@@ -24,6 +25,7 @@ _COMMANDS = {
 _HELP = {
     "worker": "Run the workers of one node.",
     "scheduler": "Run a scheduler by hand.",
+    "mpi": "Turn the ranks of an MPI launch into a cluster.",
     "demo": "Try it: a cluster through the queue and a real analysis.",
     "batch": "Tell which batch system this machine has, and why.",
     "site": "Show the machines whose ways are known.",
@@ -85,6 +87,10 @@ def hpc() -> None:
 
 def main() -> None:
     """Run ``dask-hpc``."""
+    if sys.argv[1:2] == ["mpi"]:  # every rank of a launch comes here: few need a command line
+        from dask_hpc.cli.mpi_front import run
+
+        run(sys.argv[2:], "dask-hpc mpi")
     hpc(prog_name="dask-hpc")
 
 

@@ -6,7 +6,7 @@ Pure: nothing is closed or printed here.
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,11 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """An exit code and its reason."""
+    """An exit code and its reason, and whether the head went without closing its workers."""
 
     code: int
     reason: str
+    lost: bool = field(default=False, compare=False)
 
 
 #: What the engine's worker says when the connection to its scheduler breaks.
@@ -55,13 +56,13 @@ def finished(reasons: Iterable[str]) -> Ending:
     told = [_REASONS.get(reason, "closed by the cluster") for reason in reasons]
     for reason in ("closed by the cluster", *_REASONS.values()):
         if reason in told:
-            return Ending(ExitCode.DONE, reason)
+            return Ending(ExitCode.DONE, reason, lost=reason == _REASONS[BROKEN])
     return Ending(ExitCode.DONE, "all workers ended")
 
 
 def head_gone(address: str) -> Ending:
     """The head does not answer any more."""
-    return Ending(ExitCode.DONE, f"the head is gone ({address})")
+    return Ending(ExitCode.DONE, f"the head is gone ({address})", lost=True)
 
 
 def signalled(number: int) -> Ending:

@@ -166,7 +166,9 @@ async def reach(options: WorkerOptions, found: Rendezvous) -> Head:
         if error is None:
             return Head(found.address, security)
         now = time.monotonic()
-        if (refused := await _refused(found.address)) is not None:
+        if options.head_starts_with_us:
+            pass  # it has a whole file system to read before it listens, as we had
+        elif (refused := await _refused(found.address)) is not None:
             refused_since, refusal = refused_since or now, refused
             deadline = min(deadline, refused_since + REFUSED)
         if now + PAUSE > deadline:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dask_hpc.errors import ConfigurationError, NodeError
-from dask_hpc.model.job_environment import told_cores, told_memory
+from dask_hpc.model.job_environment import cores_file, listed_cores, told_cores, told_memory
 from dask_hpc.model.layout import Layout, layout_for
 from dask_hpc.units import format_memory, parse_memory
 
@@ -41,12 +41,16 @@ class Snapshot:
         Bytes of the whole machine.
     cgroup_memory
         Limits in bytes of our control group and its ancestors.
+    listed_cores
+        Cores here in the batch system's file of the job's nodes and the file's variable, where a
+        job of several nodes is told them in no other way; else 0.
     """
 
     environ: Mapping[str, str]
     affinity: int
     host_memory: int
     cgroup_memory: tuple[int, ...] = ()
+    listed_cores: tuple[int, str] = (0, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ def cores(snapshot: Snapshot, asked: int | None = None) -> Share:
     """
     if asked:
         return Share(asked, "--job-cores")
+    if snapshot.listed_cores[0]:
+        return Share(*snapshot.listed_cores)
     for number, name in told_cores(snapshot.environ):
         return Share(number, name)
     return Share(snapshot.affinity, "the machine", promised=False)
@@ -152,7 +158,7 @@ def _check_threads(workers: int, threads: int, have: Share) -> tuple[str, ...]:
 
 
 def _memory_limit(options: WorkerOptions, workers: int, room: Share) -> int | None:
-    limit = _asked_memory(options.memory_limit, room.amount)
+    limit = asked_memory(options.memory_limit, room.amount)
     if limit is None:
         return None
     fits = room.amount // workers
@@ -167,8 +173,8 @@ def _memory_limit(options: WorkerOptions, workers: int, room: Share) -> int | No
     return min(limit, fits)
 
 
-def _asked_memory(text: str, room: int) -> int | None:
-    """Bytes per worker; 0 for "divide", None for "no limit"."""
+def asked_memory(text: str, room: int) -> int | None:
+    """Read a memory limit: bytes per worker; 0 for "divide", None for "no limit"."""
     if text == "auto":
         return 0
     try:
@@ -225,7 +231,14 @@ def look() -> Snapshot:
         affinity=len(os.sched_getaffinity(0)),
         host_memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         cgroup_memory=cgroup_limits(_read_all(cgroup_files(_read("/proc/self/cgroup")))),
+        listed_cores=_listed_cores(),
     )
+
+
+def _listed_cores() -> tuple[int, str]:
+    name = cores_file(os.environ)
+    text = _read(os.environ.get(name, "")) if name else ""
+    return listed_cores(text, os.uname().nodename), name
 
 
 def _read_all(files: Iterable[str]) -> Iterator[str]:

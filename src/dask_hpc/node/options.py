@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.units import parse_walltime
@@ -47,6 +47,8 @@ class WorkerOptions:
         Scratch of the workers.
     name
         Of the worker; with ``nworkers`` given, workers are ``name-0``, ``name-1`` …
+    node
+        What tells this node of a job from its others: workers are ``name-node.0``, ``name-node.1``.
     death_timeout
         Seconds to wait for the head and for workers to join it.
     resources
@@ -67,6 +69,13 @@ class WorkerOptions:
         Identity to use with a plain address.
     insecure
         Whether a cluster without TLS is accepted.
+    worker_options
+        More keywords of the engine's nanny and worker; they win.
+    head_starts_with_us
+        Whether the head is started at the same moment as this: then being refused is no sign of its
+        end.
+    quiet
+        Whether nothing is said as long as all goes well.
     """
 
     scheduler: str | None = None
@@ -79,6 +88,7 @@ class WorkerOptions:
     protocol: str | None = None
     local_directory: str | None = None
     name: str | None = None
+    node: str | None = None
     death_timeout: float = DEATH_TIMEOUT
     resources: Mapping[str, float] = field(default_factory=dict)
     preload: tuple[str, ...] = ()
@@ -95,6 +105,9 @@ class WorkerOptions:
     job_memory: int | None = None
     tls: TLSFiles | None = None
     insecure: bool = False
+    worker_options: Mapping[str, Any] = field(default_factory=dict)
+    head_starts_with_us: bool = False
+    quiet: bool = False
 
     def __post_init__(self) -> None:
         if (self.scheduler is None) == (self.scheduler_file is None):
@@ -110,6 +123,11 @@ class WorkerOptions:
             raise ConfigurationError(
                 f"--worker-class {self.worker_class!r} is no import path",
                 hint="write module.Class, for example dask_cuda.CUDAWorker",
+            )
+        if self.node is not None and not self.node.replace("_", "").isalnum():
+            raise ConfigurationError(
+                f"--node {self.node!r} cannot be a part of a worker's name",
+                hint="letters, digits and _ only: dashes separate the parts",
             )
         if self.nworkers == 0:
             raise ConfigurationError("--nworkers 0 leaves nothing to run", hint="give 1 or more")
@@ -193,13 +211,14 @@ def worker_names(options: WorkerOptions, count: int, *, unique: str) -> list[str
     Returns
     -------
     list of str or int
-        ``NAME-k``, or the bare name of a worker that stands alone (a number stays a number: that
-        is how the engine's own clusters know their workers).
+        ``NAME-k`` or ``NAME-NODE.k``, or the bare name of a worker that stands alone (a number
+        stays a number: that is how the engine's own clusters know their workers).
     """
-    if options.name is not None and options.nworkers is None:
+    if options.name is not None and options.nworkers is None and options.node is None:
         return [int(options.name) if options.name.isdecimal() else options.name]
     base = unique if options.name is None else options.name
-    return [f"{base}-{k}" for k in range(count)]
+    node = "" if options.node is None else f"{options.node}."
+    return [f"{base}-{node}{k}" for k in range(count)]
 
 
 def parse_ports(text: str | None) -> list[int]:

@@ -91,9 +91,7 @@ def start(modules: Sequence[str] = ()) -> Server:
     ConfigurationError
         If one of `modules` cannot be imported.
     """
-    gc.disable()  # an import makes almost no garbage, and a collection touches every page
-    with _fast_yaml():
-        warm_up(modules)
+    prepare(modules)
     _trim_memory_early()
     quieten()
     if threading.active_count() > 1:
@@ -113,6 +111,19 @@ def start(modules: Sequence[str] = ()) -> Server:
         return Server(None)
     finally:
         gc.enable()
+
+
+def prepare(modules: Iterable[str] = ()) -> None:
+    """Do the first part of `start`, the longest: import all; the garbage collector stays off.
+
+    Raises
+    ------
+    ConfigurationError
+        If one of `modules` cannot be imported.
+    """
+    gc.disable()  # an import makes almost no garbage, and a collection touches every page
+    with _fast_yaml():
+        warm_up(modules)
 
 
 def warm_up(modules: Iterable[str] = ()) -> None:
@@ -208,13 +219,26 @@ def supported() -> bool:
     )
 
 
+def _fork() -> int:
+    """Fork; a signal that comes meanwhile is answered afterwards.
+
+    What its handler raises within the interpreter's own hooks around a fork is lost, and with it
+    the signal.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    try:
+        return os.fork()
+    finally:  # in both processes
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _fork_tracker() -> None:
     """Leave the standard library's resource tracker as a fork too, not as a new interpreter.
 
     Every process of the fork server is given a pipe to it, whether it has anything to track or not.
     """
     read, write = os.pipe()
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
         os.close(write)
         code = 1
@@ -235,7 +259,7 @@ def _fork_warm() -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
-    pid = os.fork()
+    pid = _fork()
     if pid == 0:
         os.close(alive_w)
         _serve(parent, listener.detach(), alive_r, key_r)

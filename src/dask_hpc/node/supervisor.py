@@ -9,24 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import resource
 import signal
-import socket
 import sys
 import time
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dask_hpc.errors import HPCError
-from dask_hpc.node import ending, head, interface, limits, options, spawn
+from dask_hpc.node import ending, head, interface, limits, spawn
+from dask_hpc.node.crew import equal_hands
 from dask_hpc.node.ending import Ending, ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from dask_hpc.launch.rendezvous import Rendezvous
+    from dask_hpc.node.crew import Hand
     from dask_hpc.node.head import Head
-    from dask_hpc.node.limits import Plan
     from dask_hpc.node.options import WorkerOptions
     from dask_hpc.node.worker import JobNanny
 
@@ -57,18 +57,55 @@ def run(wanted: WorkerOptions) -> int:
         An :class:`~dask_hpc.node.ending.ExitCode`, or 128 + the number of a signal.  The last line
         on standard error is ``dask-hpc worker: ended: <reason>``.
     """
-    try:
-        with _signals_raise():
-            end = _run(wanted)
-    except HPCError as error:
-        end = ending.failed(error)
-    except _Signalled as caught:
-        end = ending.signalled(caught.number)
-    except Exception as error:  # noqa: BLE001  (whatever it is, the log must not end without a word)
-        traceback.print_exc()
-        end = ending.unexpected(error)
+    end = _ended(lambda: _run(wanted))
     say(f"ended: {end.reason}")
     return end.code
+
+
+def run_crew(
+    wanted: WorkerOptions, hands: Callable[[], Sequence[Hand]], found: Rendezvous | None
+) -> Ending:
+    """Run given workers until they end: the part of this node in a parallel launch.
+
+    Parameters
+    ----------
+    wanted
+        What all of them have in common.
+    hands
+        Returns the workers.
+    found
+        Where their head is, or will be in a moment; None: where `wanted` says.
+
+    Returns
+    -------
+    Ending
+        Nothing is said of it here.
+    """
+
+    def run() -> Ending:
+        crew = hands()
+        _raise_descriptor_limit()
+        server = spawn.start(_modules(wanted))
+        try:
+            place = found or head.find(wanted)
+            return asyncio.run(_supervise(wanted, crew, place))
+        finally:
+            spawn.stop(server)
+
+    return _ended(run)
+
+
+def _ended(run: Callable[[], Ending]) -> Ending:
+    try:
+        with _signals_raise():
+            return run()
+    except HPCError as error:
+        return ending.failed(error)
+    except _Signalled as caught:
+        return ending.signalled(caught.number)
+    except Exception as error:  # noqa: BLE001  (whatever it is, the log must not end without a word)
+        traceback.print_exc()
+        return ending.unexpected(error)
 
 
 def say(line: str) -> None:
@@ -108,7 +145,7 @@ def _run(wanted: WorkerOptions) -> Ending:
     server = spawn.start(_modules(wanted))
     try:
         found = head.find(wanted)
-        return asyncio.run(_supervise(wanted, plan, found))
+        return asyncio.run(_supervise(wanted, equal_hands(wanted, plan.layout), found))
     finally:
         spawn.stop(server)
 
@@ -127,46 +164,47 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _supervise(wanted: WorkerOptions, plan: Plan, found: Any) -> Ending:
+async def _supervise(wanted: WorkerOptions, hands: Sequence[Hand], found: Rendezvous) -> Ending:
     reached = await head.reach(wanted, found)
-    return await _Job(wanted, plan, reached).run()
+    return await _Job(wanted, hands, reached).run()
 
 
 class _Job:
     """The nannies of this job, and what has been heard of them."""
 
-    def __init__(self, wanted: WorkerOptions, plan: Plan, reached: Head) -> None:
+    def __init__(self, wanted: WorkerOptions, hands: Sequence[Hand], reached: Head) -> None:
         self.wanted = wanted
         self.head = reached
         self.reasons: list[str] = []
         self.doubt = asyncio.Event()
         self.signal: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.nannies = self._nannies(plan)
+        shared = self._nanny_options()
+        self.nannies = [self._nanny(hand, shared) for hand in hands]
 
     def _told(self, reason: str) -> None:
         self.reasons.append(reason)
         if reason == ending.BROKEN:
             self.doubt.set()
 
-    def _nannies(self, plan: Plan) -> list[JobNanny]:
-        from dask_hpc.node.worker import JobNanny
+    def _nanny(self, hand: Hand, shared: dict[str, Any]) -> JobNanny:
+        from dask_hpc.node.worker import make_worker, nanny_class
 
-        layout, wanted = plan.layout, self.wanted
-        names = options.worker_names(
-            wanted, layout.workers, unique=f"{socket.gethostname()}-{os.getpid()}"
-        )
-        ports = options.share_ports(wanted.worker_port, wanted.nanny_port, layout.workers)
-        shared = self._nanny_options(plan)
-        return [
-            JobNanny(self.head.address, name=name, port=nanny, worker_port=worker, **shared)
-            for name, (worker, nanny) in zip(
-                names, ((w or 0, n or 0) for w, n in ports), strict=True
-            )
-        ]
+        own: dict[str, Any] = {
+            "name": hand.name,
+            "nthreads": hand.threads,
+            "memory_limit": hand.memory,
+            "port": list(hand.nanny_ports) or 0,
+            "worker_port": list(hand.worker_ports) or 0,
+            "worker_class": functools.partial(
+                make_worker, base=self.wanted.worker_class, cpus=hand.cpus
+            ),
+        }
+        if hand.environ:
+            own["env"] = dict(hand.environ)
+        kind = nanny_class(self.wanted.worker_class)
+        return kind(self.head.address, **{**shared, **own, **self.wanted.worker_options})
 
-    def _nanny_options(self, plan: Plan) -> dict[str, Any]:
-        from dask_hpc.node.worker import make_worker
-
+    def _nanny_options(self) -> dict[str, Any]:
         wanted = self.wanted
         optional = {
             "lifetime": wanted.lifetime,
@@ -176,8 +214,6 @@ class _Job:
         return {
             "told": self._told,
             "security": self.head.security,
-            "nthreads": plan.layout.threads,
-            "memory_limit": plan.layout.memory or 0,
             "host": self._host(),
             "protocol": wanted.protocol,
             "local_directory": wanted.local_directory,
@@ -186,7 +222,6 @@ class _Job:
             "preload": list(wanted.preload) or None,
             "preload_argv": list(wanted.preload_argv) or None,
             "preload_nanny": list(wanted.preload_nanny) or None,
-            "worker_class": functools.partial(make_worker, base=wanted.worker_class),
             "dashboard": False,
             **{name: value for name, value in optional.items() if value is not None},
         }
@@ -234,12 +269,19 @@ class _Job:
         began = time.monotonic()
         results = await asyncio.gather(*map(_start, self.nannies), return_exceptions=True)
         errors = [result for result in results if isinstance(result, BaseException)]
+        if (
+            errors
+            and self.wanted.head_starts_with_us
+            and not await self.head.answers(DOUBT_SECONDS)
+        ):
+            return Ending(ExitCode.DONE, "the head was closed before all workers had joined")
         if errors:
             return ending.start_failed(head.root_cause(errors[0]))
-        say(
-            f"{len(self.nannies)} workers joined {self.head.address}"
-            f" in {time.monotonic() - began:.2f} s"
-        )
+        if not self.wanted.quiet:
+            say(
+                f"{len(self.nannies)} workers joined {self.head.address}"
+                f" in {time.monotonic() - began:.2f} s"
+            )
         await asyncio.gather(*(nanny.finished() for nanny in self.nannies))
         return ending.finished(self.reasons)
 
@@ -270,4 +312,4 @@ async def _start(nanny: Awaitable[Any]) -> None:
     await nanny
 
 
-__all__ = ["ExitCode", "run"]
+__all__ = ["ExitCode", "run", "run_crew"]

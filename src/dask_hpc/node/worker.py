@@ -7,11 +7,18 @@ end is written down.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from distributed import Nanny, Worker
+from distributed.core import Status
 from distributed.http.routing import RoutingApplication
 from distributed.utils import import_term
+
+from dask_hpc.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,17 +42,34 @@ class WithoutHTTP:
         self.http_server = None
 
 
+class _NoFarewell(logging.Filter):
+    """Drops the error of a heartbeat that was on its way when its own worker was told to close."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging.Filter."""
+        closing = self._worker.status in (Status.closing, Status.closed, Status.closing_gracefully)
+        return not (closing and "during heartbeat" in str(record.msg))
+
+
 class JobWorker(WithoutHTTP, Worker):
     """The engine's worker without its HTTP server."""
 
 
-def make_worker(*args: Any, base: str | None = None, **kwargs: Any) -> Worker:
+def make_worker(
+    *args: Any, base: str | None = None, cpus: AbstractSet[int] | None = None, **kwargs: Any
+) -> Worker:
     """Make a worker of a job; called in the worker's process.
 
     Parameters
     ----------
     base
         Import path of a user's worker class, or None for the engine's.
+    cpus
+        That the worker may use; None for all that this process may.
     args, kwargs
         Of the class.
 
@@ -54,10 +78,40 @@ def make_worker(*args: Any, base: str | None = None, **kwargs: Any) -> Worker:
     distributed.Worker
         Without HTTP server, whatever the class.
     """
-    if base is None:
-        return JobWorker(*args, **kwargs)
-    user = import_term(base)
-    return type(user.__name__, (WithoutHTTP, user), {})(*args, **kwargs)
+    if cpus:  # before the worker has threads, which inherit it
+        with contextlib.suppress(OSError):  # the launcher's own binding, in a cgroup, goes first
+            os.sched_setaffinity(0, cpus)
+    user = Worker if base is None else import_term(base)
+    if user is Worker or issubclass(user, Nanny):  # a nanny's class says nothing of its worker
+        worker = JobWorker(*args, **kwargs)
+    else:
+        worker = type(user.__name__, (WithoutHTTP, user), {})(*args, **kwargs)
+    logging.getLogger("distributed.worker").addFilter(_NoFarewell(worker))
+    return worker
+
+
+def nanny_class(base: str | None) -> type[JobNanny]:
+    """Nanny for workers of a class: ours, or a user's subclass of the engine's with ours before it.
+
+    Parameters
+    ----------
+    base
+        Import path of a user's class of workers or nannies, or None.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is neither.
+    """
+    user = Worker if base is None else import_term(base)
+    if not (isinstance(user, type) and issubclass(user, Worker | Nanny)):
+        raise ConfigurationError(
+            f"--worker-class {base} is neither a Worker nor a Nanny of distributed",
+            hint="give a subclass of distributed.Worker or of distributed.Nanny",
+        )
+    if issubclass(user, Worker) or user is Nanny:
+        return JobNanny
+    return type(user.__name__, (JobNanny, user), {})
 
 
 class JobNanny(Nanny):
