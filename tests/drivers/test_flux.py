@@ -77,6 +77,7 @@ def test_the_script_requests_everything_the_spec_says() -> None:
 #flux: --gpus-per-task=1
 #flux: --time-limit=90000s
 #flux: --setattr='bank="123"'
+#flux: --setopt=exit-timeout=none
 #flux: --requires=host:fn0
 #flux: --begin-time='in an hour'
 
@@ -138,6 +139,7 @@ def test_submit_repeats_the_directives_as_arguments() -> None:
         "--gpus-per-task=1",
         "--time-limit=90000s",
         '--setattr=bank="123"',
+        "--setopt=exit-timeout=none",
         "--requires=host:fn0",
         "--begin-time=in an hour",
         "--cc=0-9",

@@ -112,6 +112,16 @@ def test_jobs_of_several_nodes_have_their_slots_on_each() -> None:
     assert IBM.directives(replace(SPEC, nodes=3)) == ("-n 12", "-R 'span[ptile=4]'")
 
 
+def test_a_host_that_is_lost_ends_no_job_of_several_nodes() -> None:
+    """LSF's default ends all of it; what the variable says, the job inherits from bsub."""
+    submission = Submission("mine-7f3a", 1, 1)
+    one, several = (
+        IBM.submit(submission, replace(SPEC, nodes=nodes), Path("/c/job.sh")) for nodes in (1, 2)
+    )
+    assert one.variables == ()
+    assert several.variables == (("LSB_DJOB_COMMFAIL_ACTION", "KILL_TASKS"),)
+
+
 @pytest.mark.parametrize(("seconds", "minutes"), [(1, 1), (60, 1), (61, 2), (3600, 60)])
 def test_a_walltime_is_in_minutes_and_rounded_up(seconds: int, minutes: int) -> None:
     """A job never gets less time than was asked for."""

@@ -98,6 +98,7 @@ def test_the_script_requests_everything_the_spec_says() -> None:
 #!/usr/bin/env bash
 #PBS -l select=2:ncpus=16:mem=30518mb:ngpus=1
 #PBS -l place=scatter
+#PBS -W tolerate_node_failures=all
 #PBS -l walltime=25:00:00
 #PBS -q main
 #PBS -A 'our lab'

@@ -74,6 +74,7 @@ def test_the_script_requests_everything_the_spec_says() -> None:
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=16
+#SBATCH --no-kill
 #SBATCH --gres=gpu:1
 #SBATCH --time=1-01:00:00
 #SBATCH --partition=main

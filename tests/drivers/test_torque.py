@@ -66,6 +66,7 @@ def test_the_script_requests_everything_the_spec_says() -> None:
 #!/usr/bin/env bash
 #PBS -l nodes=2:ppn=16:gpus=1
 #PBS -l mem=8192mb
+#PBS -f
 #PBS -l walltime=25:00:00
 #PBS -q batch
 #PBS -A lab

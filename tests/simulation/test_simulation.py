@@ -138,6 +138,29 @@ async def test_a_script_that_fails_is_tried_three_times_and_no_more() -> None:
     assert len(world.core.submits) == backoff.MAX_START_FAILURES
 
 
+async def test_a_job_that_lost_a_node_is_neither_replaced_nor_a_failure() -> None:
+    """It goes on with the others: a whole job until it ends, and given up with all its workers."""
+    world = World()
+    await world.scale(2)
+    await world.steps(5)
+    array, job = world.running()[0]
+    names = [f"{array.name}-{job.index}-{node}.{k}" for node in range(3) for k in range(2)]
+    world.controller.worker_left(f"{array.name}-{job.index}-0")
+    for name in names:
+        world.controller.worker_joined(name)
+    for name in names[:2]:
+        world.controller.worker_left(name)
+    await world.steps(30)
+    assert world.controller.ledger.phases()[Phase.UP] == 2
+    assert [count for _, count in world.core.submits] == [2]
+    assert world.controller.problem is None
+    world.bytes = {f"{array.name}-{1 - job.index}-0": 10.0**9}
+    await world.scale(1)
+    await world.steps(5)
+    assert set(world.retired) == set(names[2:])
+    assert world.core.live() == 1
+
+
 async def test_waiting_in_the_queue_is_no_failure() -> None:
     """Jobs may pend for a week: nothing is resubmitted, nothing reported."""
     world = World(slots=0)

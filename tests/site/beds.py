@@ -45,6 +45,12 @@ class Bed:
         Whether its listing, not only its accounts, says how a script failed.
     tells_cancelled
         Whether its accounts tell a cancelled job from one that a signal killed.
+    nodes
+        Keywords of jobs of several nodes of four cores each; None where there are none.
+    crowded
+        Keywords with which a job of several nodes gets one; None where that cannot be.
+    lost
+        Whether the batch system has noticed that a host is dead.
     script
         Its test bed is ``testbeds/SCRIPT-up.sh``.
     """
@@ -62,6 +68,9 @@ class Bed:
     no_such_id: str = "999999"
     tells_exit_code: bool = True
     tells_cancelled: bool = True
+    nodes: Options | None = field(default_factory=dict)
+    crowded: Options | None = None
+    lost: Callable[[str], bool] = lambda _: True
     script: str = ""
 
 
@@ -85,6 +94,15 @@ def _condor_jobs(user: str) -> list[str]:
     return run("condor_q", user, "-af", "JobBatchName").split()
 
 
+def _slurm_lost(host: str) -> bool:
+    return "down" in run("sinfo", "-h", "-N", "-n", host, "-o", "%T")
+
+
+def _sge_lost(host: str) -> bool:
+    listing = run("qstat", "-f", "-q", f"all.q@{host}")
+    return re.search(rf"^all\.q@{host}.* \w*u\w*$", listing, re.MULTILINE) is not None
+
+
 BEDS = {
     "slurm": Bed(
         batch="slurm",
@@ -96,6 +114,7 @@ BEDS = {
         never={"queue": "short", "walltime": "2 h"},
         never_words="walltime is over the partition's limit",
         memory_hog={"memory": "100 MiB"},
+        lost=_slurm_lost,
         script="slurm",
     ),
     "sge": Bed(
@@ -108,6 +127,9 @@ BEDS = {
         never_words="cannot run in PE",
         tells_cancelled=False,
         memory_hog={"memory_resource": "h_vmem"},
+        nodes={"parallel_environment": "mpi4"},
+        crowded={"parallel_environment": "mpi"},
+        lost=_sge_lost,
         script="sge",
     ),
     "oar": Bed(
@@ -128,6 +150,7 @@ BEDS = {
         bad_queue_words="nosuch",
         never={"cores": 17, "processes": 1},
         never_words="none of 4 machines has what it asks for",
+        nodes=None,
         script="condor",
     ),
 }

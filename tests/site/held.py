@@ -16,6 +16,22 @@ from tests.site.beds import BED
 
 TESTBED = Path(os.environ.get("TESTBED_DIR", "/var/tmp/testbeds"))
 PROGRAMS = Path(__file__).parent / "programs"
+TESTBEDS = Path(__file__).parents[2] / "testbeds"
+
+
+def bed(*words: str) -> None:
+    """Run ``SCRIPT-up.sh`` or ``SCRIPT-down.sh`` of this system's bed."""
+    script, *arguments = words
+    done = subprocess.run(
+        [str(TESTBEDS / f"{BED.script}-{script}.sh"), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 class Held:

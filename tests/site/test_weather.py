@@ -6,36 +6,19 @@ Runs as root beside the hosts, since only root may stop a server.
 from __future__ import annotations
 
 import secrets
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.site.beds import BED
-from tests.site.held import Held
+from tests.site.held import Held, bed
 from tests.site.slurm import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 
-TESTBEDS = Path(__file__).parents[2] / "testbeds"
 #: Seconds that the server is away.
 AWAY = 60
-
-
-def bed(*words: str) -> None:
-    """Run ``SCRIPT-up.sh`` or ``SCRIPT-down.sh`` of this system's bed."""
-    script, *arguments = words
-    done = subprocess.run(
-        [str(TESTBEDS / f"{BED.script}-{script}.sh"), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
 
 
 def test_a_server_away_for_a_minute_is_waited_out() -> None:

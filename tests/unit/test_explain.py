@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from dask_hpc.control.explain import cause, quote_tail
+from dask_hpc.control.explain import cause, quote_tail, telling
 from dask_hpc.model.job import JobState, JobStatus
 
 FAILED = JobStatus(JobState.FAILED, exit_code=1)
@@ -45,6 +48,17 @@ def test_the_log_names_the_cause(log: str, text: str, hint: str) -> None:
     found = cause(FAILED, log)
     assert text in found.text
     assert hint in found.hint
+
+
+def test_of_several_nodes_the_one_that_fell_silent_first_is_quoted(tmp_path: Path) -> None:
+    """The job's own log where no node has written one; another job's nodes never."""
+    job = tmp_path / "a.b-7f-1.log"
+    assert telling(job) == job
+    for seconds, name in ((30, "a.b-7f-1.0"), (20, "a.b-7f-1.1"), (10, "a.b-7f-11.0")):
+        path = tmp_path / f"{name}.log"
+        path.write_text(name)
+        os.utime(path, (seconds, seconds))
+    assert telling(job).name == "a.b-7f-1.1.log"
 
 
 def test_what_the_batch_system_knows_wins() -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from dask_hpc.cluster import options as module
-from dask_hpc.cluster.options import check_name, resolve
+from dask_hpc.cluster.options import check_name, jobs_wanted, resolve
 from dask_hpc.cluster.pools import job_environment, pool_for
 from dask_hpc.config.reader import Layer, layers
 from dask_hpc.drivers.local import Local
@@ -190,6 +190,24 @@ def test_the_job_asks_for_what_its_workers_use() -> None:
     assert words[words.index("--nthreads") + 1] == "2"
     assert words[words.index("--memory-limit") + 1] == str(2**32)
     assert pool.spec.memory == 2**34
+
+
+def test_a_job_of_several_nodes_has_the_workers_of_each() -> None:
+    """Cores, memory and processes are each node's; scale() counts whole jobs with all of them."""
+    found = options(cores=8, memory="16 GiB", processes=4, nodes=3)
+    pool = pool_for(
+        found,
+        scheduler_file=Path("/d/s.json"),
+        logs=Path("/d/logs"),
+        environment={},
+        batch="slurm",
+        script=Path("/d/job.sh"),
+    )
+    assert (pool.spec.cores, pool.spec.memory, pool.spec.nodes) == (8, 2**34, 3)
+    assert pool.workers_per_job == found.job_layout.workers == 12
+    assert jobs_wanted(found.job_layout, n=13) == 2
+    assert jobs_wanted(found.job_layout, cores=24) == 1
+    assert jobs_wanted(found.job_layout, memory="49 GiB") == 2
 
 
 def test_thread_counts_and_the_hash_seed_are_set_before_python_starts() -> None:

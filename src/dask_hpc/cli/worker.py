@@ -48,6 +48,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--protocol", help="Of the workers; default: the head's.")
 @click.option("--local-directory", help="Scratch directory of the workers.")
 @click.option("--name", help="Of the worker; with --nworkers, NAME-0, NAME-1, ...")
+@click.option("--node", help="Of several in a job: workers are NAME-NODE.0, NAME-NODE.1, ...")
 @click.option(
     "--death-timeout",
     default=f"{DEATH_TIMEOUT:g}",

@@ -27,7 +27,7 @@ from dask_hpc.batch.client import BatchClient
 from dask_hpc.cluster.dashboard import GuardedScheduler
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.options import ClusterOptions
-from dask_hpc.cluster.pools import job_environment, pool_for
+from dask_hpc.cluster.pools import POOL, job_environment, pool_for
 from dask_hpc.cluster.security import engine_security
 from dask_hpc.control.controller import Controller
 from dask_hpc.control.journal import Journal
@@ -151,6 +151,8 @@ class Head:
                 dask.config.get("distributed.nanny.pre-spawn-environ"), os.environ
             ),
             directory=_here(),
+            batch=driver.name,
+            script=directory.script(POOL),
         )
         self.script = job_script(self.pool.spec, driver)
         self.scheduler: Scheduler

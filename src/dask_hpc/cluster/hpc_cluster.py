@@ -49,11 +49,12 @@ class HPCCluster(Cluster):
         Level below which the engine's own log is not shown.
     **options
         What each job asks for, in dask-jobqueue's words (docs/compatibility.md): ``cores, memory,
-        processes, gpus, walltime, queue, account, job_extra_directives, job_directives_skip,
-        job_script_prologue, job_script_epilogue, shebang, python, log_directory, interface,
-        scheduler_interface, host, scheduler_port, local_directory, death_timeout, fork_preload,
-        worker_extra_args, dashboard, dashboard_port, insecure, close_timeout``; and what the batch
-        system alone knows.  The configuration (``dask-hpc``) gives defaults.
+        processes, gpus, nodes, launcher, walltime, queue, account, job_extra_directives,
+        job_directives_skip, job_script_prologue, job_script_epilogue, shebang, python,
+        log_directory, interface, scheduler_interface, host, scheduler_port, local_directory,
+        death_timeout, fork_preload, worker_extra_args, dashboard, dashboard_port, insecure,
+        close_timeout``; and what the batch system alone knows.  The configuration (``dask-hpc``)
+        gives defaults.
 
     Raises
     ------
@@ -90,7 +91,7 @@ class HPCCluster(Cluster):
         if self.options.insecure:
             warn_insecure()
         self._head: Head | None = None
-        self._ask_first = jobs_wanted(self.options.layout, n=n_workers)
+        self._ask_first = jobs_wanted(self.options.job_layout, n=n_workers)
         self._ending: asyncio.Task[None] | None = None
         self._silence = ExitStack()
         self._silence_logs = log_level(silence_logs)
@@ -232,7 +233,7 @@ class HPCCluster(Cluster):
         SubmitRejected
             If the batch system refuses the jobs, in its own words.
         """
-        layout = self.options.layout
+        layout = self.options.job_layout
         wanted = jobs_wanted(layout, n=n, jobs=jobs, cores=cores, memory=memory)
         return self._do(self._scale, wanted)
 

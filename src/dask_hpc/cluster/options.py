@@ -13,7 +13,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,12 @@ class ClusterOptions:
 
     Parameters
     ----------
-    cores, memory, gpus, processes, nodes
-        Per job; memory in bytes.
+    cores, memory, gpus, processes
+        Of each node of a job; memory in bytes.
+    nodes
+        Of each job.
+    launcher
+        What starts the workers on each node, where a job has several; None is the batch system's.
     walltime, death_timeout, close_timeout
         Seconds.
     own
@@ -53,6 +57,8 @@ class ClusterOptions:
     memory: int | None = None
     processes: int | None = None
     gpus: int = 0
+    nodes: int = 1
+    launcher: str | None = None
     walltime: int | None = None
     queue: str | None = None
     account: str | None = None
@@ -79,8 +85,14 @@ class ClusterOptions:
 
     @property
     def layout(self) -> Layout:
-        """The workers of each job."""
+        """The workers of each node of a job."""
         return layout_for(self.cores, workers=self.processes, memory=self.memory)
+
+    @property
+    def job_layout(self) -> Layout:
+        """The workers of a whole job."""
+        node = self.layout
+        return replace(node, workers=self.nodes * node.workers)
 
 
 _KNOWN = frozenset(ClusterOptions.__dataclass_fields__) - {"own"}
@@ -189,7 +201,7 @@ def _checked(name: str, value: Any) -> Any:
         return parse_walltime(value)
     if name in ("death_timeout", "close_timeout"):
         return parse_walltime(_seconds(value))
-    if name in ("cores", "processes", "gpus", "dashboard_port", "scheduler_port"):
+    if name in ("cores", "processes", "gpus", "nodes", "dashboard_port", "scheduler_port"):
         return _whole(name, value)
     if name in ("dashboard", "insecure"):
         return bool(value)
@@ -240,7 +252,7 @@ def jobs_wanted(
     cores: int | None = None,
     memory: str | int | None = None,
 ) -> int:
-    """How many jobs give what was asked for; the parameters are those of ``scale``.
+    """How many jobs of a layout give what was asked for; the others are those of ``scale``.
 
     Raises
     ------

@@ -8,13 +8,18 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dask_hpc.cluster.options import ClusterOptions
-from dask_hpc.drivers.script import WORKER_PREFIX
+from dask_hpc.drivers.script import NODE, WORKER_PREFIX, run_by_interpreter
+from dask_hpc.launch.launchers import launch
 from dask_hpc.model.job import JobSpec
 from dask_hpc.model.pool import Pool
+
+#: Name of the one pool.
+POOL = "default"
 
 #: The engine's own seed for string hashes, equal in all workers so that shuffles agree.
 _HASH_SEED = "6640"
@@ -32,6 +37,8 @@ def pool_for(
     logs: Path,
     environment: Mapping[str, str],
     directory: Path | None = None,
+    batch: str = "",
+    script: Path | None = None,
 ) -> Pool:
     """The pool of a cluster: what each job asks for and runs.
 
@@ -47,7 +54,49 @@ def pool_for(
         Variables that must be set before Python starts (thread counts, malloc), by name.
     directory
         Where workers start if the node has it: the user's own modules may be there.
+    batch, script
+        Name of the batch system, and where the job script will be for all nodes to read: jobs of
+        several nodes need both.
+
+    Raises
+    ------
+    ConfigurationError
+        If jobs cannot have so many nodes.
     """
+    scratch = _scratch_of_the_job(options.local_directory)
+    spec = JobSpec(
+        command=(*_command(options, scheduler_file), *options.worker_extra_args),
+        cores=options.cores,
+        memory=options.memory,
+        nodes=options.nodes,
+        gpus=options.gpus,
+        walltime=options.walltime,
+        queue=options.queue,
+        account=options.account,
+        directives=options.job_extra_directives,
+        directives_skip=options.job_directives_skip,
+        prologue=(*options.job_script_prologue, *scratch),
+        epilogue=options.job_script_epilogue,
+        environment=tuple(environment.items()),
+        shebang=options.shebang,
+        log_directory=logs,
+        directory=directory,
+        options=options.own,
+    )
+    if spec.nodes > 1 and script is not None:
+        how = launch(
+            batch,
+            nodes=spec.nodes,
+            cores=spec.cores,
+            script=run_by_interpreter(spec, script),
+            launcher=options.launcher,
+        )
+        spec = replace(spec, launch=how)
+    return Pool(POOL, spec, options.layout)
+
+
+def _command(options: ClusterOptions, scheduler_file: Path) -> list[str]:
+    """What runs on each node of a job."""
     layout = options.layout
     scratch = _scratch_of_the_job(options.local_directory)
     command = [*_python(options.python), "-m", "dask_hpc", "worker"]
@@ -66,25 +115,9 @@ def pool_for(
         command += ["--fork-preload", module]
     if options.insecure:
         command.append("--insecure")
-    spec = JobSpec(
-        command=(*command, *options.worker_extra_args),
-        cores=options.cores,
-        memory=options.memory,
-        gpus=options.gpus,
-        walltime=options.walltime,
-        queue=options.queue,
-        account=options.account,
-        directives=options.job_extra_directives,
-        directives_skip=options.job_directives_skip,
-        prologue=(*options.job_script_prologue, *scratch),
-        epilogue=options.job_script_epilogue,
-        environment=tuple(environment.items()),
-        shebang=options.shebang,
-        log_directory=logs,
-        directory=directory,
-        options=options.own,
-    )
-    return Pool("default", spec, layout)
+    if options.nodes > 1:
+        command += ["--node", NODE]
+    return command
 
 
 def _python(words: str) -> list[str]:

@@ -224,7 +224,7 @@ class Controller:
             return
         self._budget = self._budget.failed(len(failures), now)
         stopped = self._budget.exhausted(self._up)
-        path = self.log(failures[0].key)
+        path = await asyncio.to_thread(explain.telling, self.log(failures[0].key))
         error = explain.start_error(
             self.name,
             failures,

@@ -1,12 +1,14 @@
 """Why a job ended, in words a user can act on.
 
-A status and the tail of a log go in, text comes out; :func:`read_tail` alone touches a file.
+A status and the tail of a log go in, text comes out; :func:`telling` and :func:`read_tail` alone
+look at files.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 from signal import SIGKILL
 from typing import NamedTuple
@@ -137,6 +139,22 @@ def quote_tail(log: str, lines: int = TAIL_LINES) -> str:
     """Last lines of a log, indented for an error message."""
     kept = [line.rstrip() for line in log.splitlines() if line.strip()][-lines:]
     return "\n".join(f"    | {line}" for line in kept) or "    | (nothing)"
+
+
+def telling(path: Path) -> Path:
+    """Which log of a job tells why it ended: its own, or that of one of its several nodes.
+
+    Of the nodes the one that fell silent first: the others may only have followed it.
+    """
+    try:
+        nodes = sorted(path.parent.glob(f"{escape(path.stem)}.*.log"), key=_last_written)
+    except OSError:  # gone while we looked
+        return path
+    return nodes[0] if nodes else path
+
+
+def _last_written(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def read_tail(path: Path) -> str:

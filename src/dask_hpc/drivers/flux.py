@@ -81,6 +81,8 @@ class Flux(Driver):
             lines.append(f"--setattr={shlex.quote(f'bank={json.dumps(spec.account)}')}")
         if exclusive:
             lines.append("--exclusive")
+        if spec.nodes > 1:  # else 30 s after the first node has ended all do
+            lines.append("--setopt=exit-timeout=none")
         return tuple(lines)
 
     def submit(self, submission: Submission, spec: JobSpec, script: Path) -> Command:

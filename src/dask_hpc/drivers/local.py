@@ -17,7 +17,7 @@ from dask_hpc.drivers.base import (
     log_path,
     targets,
 )
-from dask_hpc.errors import BatchSystemError, SubmitRejected
+from dask_hpc.errors import BatchSystemError, ConfigurationError, SubmitRejected
 from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Local(Driver):
 
     def directives(self, spec: JobSpec) -> tuple[str, ...]:
         """See :meth:`Driver.directives`: bytes and seconds; one node, and no queues or accounts."""
+        if spec.nodes != 1:
+            raise ConfigurationError(f"a job of this machine has one node, not {spec.nodes}")
         lines = [f"--cores={spec.cores}"]
         if spec.memory is not None:
             lines.append(f"--memory={spec.memory}")

@@ -108,7 +108,8 @@ class LSF(Driver):
         # One argument: a line for the shell of the job, which has to survive signals to tell of
         # them.  The script is not executable.
         run = shlex.join(run_by_interpreter(spec, script))
-        return Command(("bsub", *given, *ours, run), words.UNSET)
+        tolerant = words.TOLERANT if spec.nodes > 1 else ()
+        return Command(("bsub", *given, *ours, run), words.UNSET, tolerant)
 
     def submitted(self, output: Output) -> str:
         """See :meth:`Driver.submitted`: with several candidates none is taken for the id."""

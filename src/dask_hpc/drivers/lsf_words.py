@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 #: submits nothing.  The default queue and project (LSB_DEFAULT*) stay: they are the user's wish.
 UNSET = ("BSUB_*", "BJOBS_*", "LSB_BSUB_*", "LSB_BJOBS_*", "LSB_SHORT_HOSTLIST")
 
+#: What a job of several nodes is to see: a host that is lost ends its own tasks, and not the job
+#: (lsb.applications, DJOB_COMMFAIL_ACTION).
+TOLERANT = (("LSB_DJOB_COMMFAIL_ACTION", "KILL_TASKS"),)
+
 #: The daemons are down or busy.  Most commands try for ever then: our runner stops them.
 TRANSIENT = re.compile(
     r"(?:LSF|OpenLava) is (?:down|processing your request)|Cannot connect to LSF"

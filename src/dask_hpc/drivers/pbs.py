@@ -56,20 +56,18 @@ class PBS(Driver):
     }
 
     _end = staticmethod(pbs_ends.pbs)
+    #: So that a node that fails takes no other along (qsub(1B)).
+    _tolerant = "-W tolerate_node_failures=all"
 
     def directives(self, spec: JobSpec) -> tuple[str, ...]:
         """See :meth:`Driver.directives`: the shell too, or the user's login shell reads it."""
         asked = spec.options.get("resource_spec")
         lines = [f"-l {each}" for each in ((asked,) if asked else self._resources(spec))]
+        lines += [self._tolerant] if spec.nodes > 1 else []
         if spec.walltime is not None:
             lines.append(f"-l walltime={words.hours(spec.walltime)}")
-        if spec.queue:
-            lines.append(f"-q {shlex.quote(spec.queue)}")
-        if spec.account:
-            lines.append(f"-A {shlex.quote(spec.account)}")
-        if shell := words.shell(spec.shebang):
-            lines.append(f"-S {shlex.quote(shell)}")
-        return tuple(lines)
+        rest = (("-q", spec.queue), ("-A", spec.account), ("-S", words.shell(spec.shebang)))
+        return (*lines, *(f"{name} {shlex.quote(value)}" for name, value in rest if value))
 
     def _resources(self, spec: JobSpec) -> tuple[str, ...]:
         select = f"select={spec.nodes}:ncpus={spec.cores}"

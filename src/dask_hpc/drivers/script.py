@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from dask_hpc.errors import ConfigurationError
+from dask_hpc.model.job import ON_NODE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 #: In a command, this word becomes the worker name prefix that the shell of the job knows.
 WORKER_PREFIX = "@worker-prefix@"
+#: And this one what tells the nodes of a job apart, where it has several.
+NODE = "@node@"
 
 _TEMPLATE = """\
 {{ shebang }}
@@ -30,9 +33,9 @@ _TEMPLATE = """\
 {{ prefix }} {{ directive }}
 {% endfor %}
 
-{% if log %}
-exec >>{{ log }} 2>&1
-{% endif %}
+{% for line in opening %}
+{{ line }}
+{% endfor %}
 {% for name, value in environment %}
 export {{ name }}={{ value }}
 {% endfor %}
@@ -131,18 +134,16 @@ def job_script(spec: JobSpec, driver: Driver) -> str:
         A shell script that ends as its command does.  With no epilogue the command replaces the
         shell (``exec``), so that signals of the batch system reach it and one process less runs on
         the node.  ``directives_skip`` leaves out what the driver writes, never `spec.directives`.
+        With `spec.launch` it starts itself on each node, so that all of it holds there as well.
 
     Raises
     ------
     ConfigurationError
         If a value would break out of its line, or a name or value cannot be in a script.
     """
-    words = [
-        f'"{driver.worker_prefix}"' if word == WORKER_PREFIX else shlex.quote(word)
-        for word in spec.command
-    ]
-    command = " ".join(words)
-    log = shlex.quote(f"{spec.log_directory}/") + f'"{driver.worker_prefix}".log'
+    job = "$dask_hpc_job" if spec.launch else driver.worker_prefix
+    known = {WORKER_PREFIX: f'"{job}"', NODE: '"$dask_hpc_node"'}
+    command = " ".join(known.get(word) or shlex.quote(word) for word in spec.command)
     for name, _ in spec.environment:
         if _VARIABLE.fullmatch(name) is None:
             raise ConfigurationError(f"not a name of an environment variable: {name!r}")
@@ -150,7 +151,7 @@ def job_script(spec: JobSpec, driver: Driver) -> str:
         shebang=spec.shebang,
         prefix=driver.directive_prefix,
         directives=all_directives(spec, driver),
-        log=log if driver.opens_log else "",
+        opening=_opening(spec, driver),
         environment=[(name, shlex.quote(value)) for name, value in spec.environment],
         directory=shlex.quote(str(spec.directory)) if spec.directory else "",
         prologue=spec.prologue,
@@ -160,6 +161,21 @@ def job_script(spec: JobSpec, driver: Driver) -> str:
     if "\0" in script:
         raise ConfigurationError("a job script cannot hold a null character")
     return script
+
+
+def _opening(spec: JobSpec, driver: Driver) -> list[str]:
+    """Lines that open the log, after starting the script on each node, which has its own log."""
+    logs, name = shlex.quote(f"{spec.log_directory}/"), f'"{driver.worker_prefix}"'
+    log = [f"exec >>{logs}{name}.log 2>&1"] if driver.opens_log else []
+    if spec.launch is None:
+        return log
+    lines = [f"dask_hpc_job={name}"]
+    if spec.launch.lines:
+        launching = (*log, "trap : TERM", *lines, *spec.launch.lines)
+        lines = [f'if [ "${{1-}}" != {ON_NODE} ]; then', *(f"    {each}" for each in launching)]
+        lines += ["fi", "dask_hpc_job=$2"]
+    node_log = f'{logs}"$dask_hpc_job.$dask_hpc_node".log'
+    return [*lines, f"dask_hpc_node={spec.launch.node}", f"exec >>{node_log} 2>&1"]
 
 
 def _option(directive: str) -> str:

@@ -70,6 +70,7 @@ class Slurm(Driver):
         """See :meth:`Driver.directives`: sbatch(1), one task per node with all its cores."""
         cores = spec.options.get("job_cpu", spec.cores)
         lines = [f"--nodes={spec.nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cores}"]
+        lines += ["--no-kill"] if spec.nodes > 1 else []  # a node that fails takes no other along
         if "job_mem" in spec.options:
             lines.append(f"--mem={spec.options['job_mem']}")
         elif spec.memory is not None:  # MiB, rounded up: never less than the workers will use

@@ -41,6 +41,7 @@ class Torque(PBS):
     }
 
     _end = staticmethod(pbs_ends.torque)
+    _tolerant = "-f"
 
     def _resources(self, spec: JobSpec) -> tuple[str, ...]:
         nodes = f"nodes={spec.nodes}:ppn={spec.cores}"

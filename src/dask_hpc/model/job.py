@@ -82,6 +82,27 @@ class JobStatus:
     impossible: bool = False
 
 
+#: First argument of a job script that runs for one node of several.
+ON_NODE = "--on-node"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How the script of a job runs on each of its nodes.
+
+    Parameters
+    ----------
+    lines
+        Shell lines that start it there, with `ON_NODE` and ``$dask_hpc_job`` as arguments, and
+        end when all have ended; none where the batch system starts it on every node.
+    node
+        Shell expression, on a node, that tells the nodes of a job apart.
+    """
+
+    lines: tuple[str, ...]
+    node: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What one job asks of the batch system and what it runs.
@@ -89,8 +110,8 @@ class JobSpec:
     Parameters
     ----------
     command
-        Argument list that the job runs, each word as it is; one placeholder stands for the name
-        that the job gives its workers (:data:`dask_hpc.drivers.script.WORKER_PREFIX`).
+        Argument list that the job runs, each word as it is; placeholders stand for the name that
+        the job gives its workers and for the node's (:mod:`dask_hpc.drivers.script`).
     cores
         Cores per node.
     memory
@@ -115,6 +136,8 @@ class JobSpec:
         Where each job writes its log.
     directory
         Where its command starts, if the node has it; None leaves it to the batch system.
+    launch
+        How a job of several nodes starts its command on each; without it the first node runs it.
     options
         What one batch system alone knows, by keyword; its driver says which there are.
     """
@@ -135,6 +158,7 @@ class JobSpec:
     environment: tuple[tuple[str, str], ...] = ()
     shebang: str = "#!/usr/bin/env bash"
     directory: Path | None = None
+    launch: Launch | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
 

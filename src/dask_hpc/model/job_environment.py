@@ -30,8 +30,11 @@ class JobVariables:
         The same per core.
     nodes
         Number of nodes of the job.
+    all_nodes
+        Whether `cores` are those of all nodes together.
     node_file
-        Path of a file that lists its nodes, a line per core.
+        Path of a file that lists its nodes, a line per core; or, with `all_nodes`, per node its
+        name and its cores.
     end, walltime
         The deadline in seconds since the epoch; the walltime in seconds.
     scratch
@@ -45,6 +48,7 @@ class JobVariables:
     memory: tuple[tuple[str, int], ...] = ()
     memory_per_core: tuple[tuple[str, int], ...] = ()
     nodes: str = ""
+    all_nodes: bool = False
     node_file: str = ""
     end: str = ""
     walltime: str = ""
@@ -110,6 +114,7 @@ JOB_VARIABLES = (
         index="SGE_TASK_ID",
         cores=("NSLOTS",),
         nodes="NHOSTS",
+        all_nodes=True,
         node_file="PE_HOSTFILE",
         scratch=("TMPDIR",),
     ),
@@ -132,13 +137,78 @@ JOB_VARIABLES = (
 
 BY_BATCH: Mapping[str, JobVariables] = {each.batch: each for each in JOB_VARIABLES}
 
+#: Batch systems that are started inside jobs of others, so that theirs is the nearer one.
+_INNER = ("local", "flux")
+#: Variables that are set outside of jobs too.
+_COMMON = ("TMPDIR", "PBS_JOBFS")
+
+
+def job_of(environ: Mapping[str, str]) -> JobVariables | None:
+    """Which batch system's job this is, by its variables; None outside of jobs.
+
+    An id alone is no sign: ``JOB_ID`` is also set by programs that have nothing to do with a batch
+    system.  Of two that call their ids alike, the one counts more of whose variables are set.
+    """
+    inner = [BY_BATCH[name] for name in _INNER]
+    rows = inner + [row for row in JOB_VARIABLES if row not in inner]
+    signs = {row.batch: _signs(row, environ) for row in rows if environ.get(row.job_id)}
+    here = [row for row in rows if signs.get(row.batch)]
+    rivals = [row for row in here if row.job_id == here[0].job_id]
+    return max(rivals, key=lambda row: signs[row.batch], default=None)
+
+
+def _signs(row: JobVariables, environ: Mapping[str, str]) -> int:
+    names = {row.index, row.nodes, row.node_file, row.end, row.walltime, *row.cores, *row.scratch}
+    return sum(bool(environ.get(name)) for name in names if name and name not in _COMMON)
+
+
+def name_of_job(environ: Mapping[str, str]) -> str:
+    """Say which job this is, as in ``"4711"`` or ``"4711.3"``; empty outside of jobs."""
+    row = job_of(environ)
+    if row is None:
+        return ""
+    whole = "" if "/" in environ[row.job_id] else environ[row.job_id]  # HTCondor's is a file
+    number = "".join(each if each.isalnum() else "_" for each in whole.partition(".")[0])
+    index = environ.get(row.index, "")
+    return ".".join(filter(None, [number.strip("_"), index if index.isdecimal() else ""]))
+
 
 def told_cores(environ: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """Cores on this node as batch systems tell them, each with its variable's name."""
     for row in JOB_VARIABLES:
-        for name in row.cores if environ.get(row.job_id) else ():
+        if not environ.get(row.job_id) or _of_all_nodes(row, environ):
+            continue
+        for name in row.cores:
             if number := _number(environ, name):
                 yield number, name
+
+
+def cores_file(environ: Mapping[str, str]) -> str:
+    """Variable with the path of the file that alone tells this node's cores; empty without one."""
+    return next(
+        (
+            row.node_file
+            for row in JOB_VARIABLES
+            if environ.get(row.job_id) and _of_all_nodes(row, environ)
+        ),
+        "",
+    )
+
+
+def listed_cores(text: str, host: str) -> int:
+    """Cores of a host in such a file, which may have several lines for it; 0 if it has none.
+
+    Parameters
+    ----------
+    text
+        Of the file: a name, cores and more on each line.
+    host
+        Its name, which the file may have with or without a domain.
+    """
+    short = host.partition(".")[0]
+    rows = (line.split() for line in text.splitlines())
+    found = [row for row in rows if len(row) > 1 and row[0].partition(".")[0] == short]
+    return sum(int(row[1]) for row in found if row[1].isdecimal())
 
 
 def told_memory(environ: Mapping[str, str]) -> Iterator[tuple[int, str]]:
@@ -153,6 +223,10 @@ def told_memory(environ: Mapping[str, str]) -> Iterator[tuple[int, str]]:
         for name, unit in row.memory_per_core:
             if number := _number(environ, name) * cores:
                 yield number * unit, name
+
+
+def _of_all_nodes(row: JobVariables, environ: Mapping[str, str]) -> bool:
+    return row.all_nodes and _number(environ, row.nodes) > 1
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:

@@ -49,6 +49,7 @@ VALUED = (
     "--time-limit",
     "--queue",
     "--setattr",
+    "--setopt",  # flux-submit(1)
     "--output",
 )
 DIGITS = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"

@@ -37,7 +37,7 @@ USAGE = (
     "\t[-C directive_prefix] [-e path] [-f ] [-h ] [-I [-X]] [-j oe|eo] [-J X-Y[:Z]]\n"
 )
 UNITS = {"kb": 1024, "mb": 1024**2, "gb": 1024**3}
-VALUED = ("-C", "-N", "-J", "-t", "-j", "-o", "-l", "-q", "-A", "-S", "-P")
+VALUED = ("-C", "-N", "-J", "-t", "-j", "-o", "-l", "-q", "-A", "-S", "-P", "-W")
 
 
 class PBS(Dialect):
@@ -51,6 +51,7 @@ class PBS(Dialect):
     no_queue = "Unknown queue"
     unknown = "987654[]"
     tells_node = False  # in the short listing
+    flags: tuple[str, ...] = ()
     #: qdel of several ids, the last of which is unknown, crashed the server.
     fragile = True
     forgets = True
@@ -98,7 +99,7 @@ class PBS(Dialect):
         if text is None:
             return self._no_script(rest[0])
         lines = [word for line in directives(text, prefix) for word in _words(line)]
-        inside, _ = options(lines, (), VALUED)
+        inside, _ = options(lines, self.flags, VALUED)
         option = dict([*inside, *given])
         indices = self._indices(option)
         if indices is None:

@@ -137,7 +137,8 @@ class Slurm(Dialect):
         script = read(rest[0])
         if script is None:
             return Answer(1, "", f"sbatch: error: Unable to open file {rest[0]}\n")
-        in_script, _ = options(directives(script, "#SBATCH"), (), VALUED)
+        # --no-kill: sbatch(1)
+        in_script, _ = options(directives(script, "#SBATCH"), ("--no-kill",), VALUED)
         option = dict([*in_script, *given])
         request = Request()
         request.cores = int(option.get("--cpus-per-task", 1))

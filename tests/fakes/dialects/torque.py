@@ -25,6 +25,7 @@ class Torque(PBS):
     """TORQUE."""
 
     name = "torque"
+    flags = ("-f",)  # qsub(1B): fault tolerant
     host = "tqhead"
     no_queue = "Unknown queue MSG=requested queue not found"
     fragile = False
