@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from dask_hpc.cluster.connect import connect
     from dask_hpc.cluster.hpc_cluster import HPCCluster
     from dask_hpc.cluster.named import (
         DRMAACluster,
@@ -39,10 +40,15 @@ __all__ = [
     "SLURMCluster",
     "TorqueCluster",
     "__version__",
+    "connect",
 ]
 
 
 def __getattr__(name: str) -> object:
+    if name == "connect":
+        from dask_hpc.cluster.connect import connect
+
+        return connect
     if name in __all__:
         from dask_hpc.cluster import named
 

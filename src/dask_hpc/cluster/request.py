@@ -15,7 +15,7 @@ from dask_hpc.batch.detect import detect
 from dask_hpc.cluster.options import ClusterOptions, resolve
 from dask_hpc.config import reader
 from dask_hpc.drivers.base import Driver
-from dask_hpc.drivers.registry import DRIVERS, FALLBACK, driver
+from dask_hpc.drivers.registry import DRIVERS, FALLBACK, Detection, driver
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.site import profile as profiles
 
@@ -48,6 +48,7 @@ def understand(
     batch: str | None = None,
     fixed: str | None = None,
     site: str | None = None,
+    has_cores: int | None = None,
 ) -> Request:
     """Put together what was asked for, what is configured, and what is known of the machine.
 
@@ -59,6 +60,9 @@ def understand(
         Name of the batch system, as asked for; as the class has it.
     site
         Name of the machine, or None for the configured one, if any.
+    has_cores
+        Of where we are already: nothing is submitted then, so that what the site wants of jobs is
+        not asked for.
 
     Raises
     ------
@@ -82,12 +86,31 @@ def understand(
         systems=DRIVERS,
     )
     prefix, found = _job_name(found)
-    if chosen.name == FALLBACK:
-        found.insert(1, reader.Layer("this machine", {"cores": os.cpu_count()}))
+    if has_cores or chosen.name == FALLBACK:
+        found.insert(1, reader.Layer("this machine", {"cores": has_cores or os.cpu_count()}))
     options = resolve(given, found, chosen)
-    if machine is not None:
+    if machine is not None and not has_cores:
         options = _at_the_site(options, machine)
     return Request(chosen, options, str(job_name or prefix or _PREFIX))
+
+
+def batch_of(batch: str | None, site: str | None) -> Detection:
+    """Tell which batch system `understand` would take, and why.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such site or batch system.
+    """
+    machine, _ = _machine(site, batch)
+    for name, why in (
+        (batch, f"batch={batch!r} says so"),
+        (machine and machine.batch, f"that is what {machine and machine.name} has"),
+        (reader.choice("batch"), "your dask configuration says so"),
+    ):
+        if name:
+            return Detection(driver(str(name)).name, why)
+    return detect()
 
 
 def _machine(

@@ -18,8 +18,8 @@ import yaml
 from dask_hpc.errors import ConfigurationError
 
 SECTION = "dask-hpc"
-#: Keys of our section that are no keywords: they say which batch system, or which machine.
-CHOICES = ("batch", "site", "sites")
+#: Keys of our section that are no keywords: they say which batch system, machine or scheduler.
+CHOICES = ("batch", "site", "sites", "scheduler_file")
 #: The other package's section, and its name for a batch system where it is not ours.
 PEER = "jobqueue"
 _PEER_SECTIONS = {"torque": "moab", "openlava": "lsf"}
@@ -65,7 +65,7 @@ def defaults() -> Mapping[str, Any]:
 
 
 def choice(name: str) -> Any:
-    """What the user configured for ``batch`` or ``site``; None without it."""
+    """What the user configured for one of `CHOICES`; None without it."""
     return _set_by_user().get(name)
 
 

@@ -1,0 +1,333 @@
+"""A cluster in a job that exists already: its scheduler in this process, workers on its nodes.
+
+Nothing is submitted and nothing is replaced: the job has what it has.  How its nodes are reached is
+the table of :mod:`dask_hpc.launch.launchers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+import re
+import secrets
+from collections.abc import Generator
+from contextlib import ExitStack
+from typing import Any
+
+import dask.config
+from distributed import Scheduler, Security
+from distributed.core import Status, rpc
+from distributed.deploy.cluster import Cluster
+from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.utils import silence_logging_cmgr
+
+from dask_hpc.cluster import at_exit
+from dask_hpc.cluster.allocation_crew import Crew, script_text
+from dask_hpc.cluster.dashboard import GuardedScheduler, tunnel_line
+from dask_hpc.cluster.dask_config import name_in_dask_config
+from dask_hpc.cluster.directory import ClusterDirectory, claim
+from dask_hpc.cluster.head import raise_file_limit
+from dask_hpc.cluster.options import ClusterOptions, check_name, warn_insecure
+from dask_hpc.cluster.peer import log_level
+from dask_hpc.cluster.place import Allocation
+from dask_hpc.cluster.pools import job_environment
+from dask_hpc.cluster.portable import workers_on
+from dask_hpc.cluster.security import engine_security, ensure_identity
+from dask_hpc.errors import ConfigurationError, HPCError, JobStartError, WorkersTimeout
+from dask_hpc.launch import rendezvous
+from dask_hpc.node import limits
+from dask_hpc.units import parse_walltime
+
+logger = logging.getLogger("dask_hpc")
+
+#: Seconds that workers may take to close before the scheduler closes without them.
+_DISMISSAL = 5.0
+_AT_WORK = (Status.running, Status.init)
+
+
+class _Membership(SchedulerPlugin):
+    """Tells whoever waits that a worker has joined or left."""
+
+    name = "dask-hpc-allocation"
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:  # noqa: ARG002
+        """See the engine's SchedulerPlugin."""
+        self.changed.set()
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **_: object) -> None:  # noqa: ARG002
+        """See the engine's SchedulerPlugin."""
+        self.changed.set()
+
+
+class AllocationCluster(Cluster):
+    """A Dask cluster on the nodes of the job that this process is in.
+
+    Parameters
+    ----------
+    allocation
+        The job.
+    options
+        Of the cluster; what they say of a job's size divides the nodes' cores among workers.
+    name
+        Of the cluster and its directory.
+    asynchronous
+        Whether it is used from a running event loop, with ``await``.
+    silence_logs
+        Level below which the engine's own log is not shown.
+
+    Raises
+    ------
+    ConfigurationError
+        If nothing says how the other nodes are reached.
+    ClusterDirectoryError, IdentityError
+        If the cluster directory or the TLS identity cannot be trusted.
+    """
+
+    def __init__(
+        self,
+        allocation: Allocation,
+        options: ClusterOptions,
+        *,
+        name: str | None = None,
+        asynchronous: bool = False,
+        silence_logs: int | str = logging.WARNING,
+    ) -> None:
+        self.status = Status.closed  # what __del__ looks at, should anything below raise
+        self.allocation = allocation
+        self.options = options
+        self.cores = allocation.cores or limits.cores(limits.look()).amount
+        self.workers = workers_on(self.cores, options)
+        if options.insecure:
+            warn_insecure()
+        self.problem: HPCError | None = None
+        self._scheduler: GuardedScheduler | None = None
+        self.directory: ClusterDirectory | None = None
+        self._membership = _Membership()
+        self._crew: Crew | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._silence = ExitStack()
+        self._silence_logs = log_level(silence_logs)
+        super().__init__(
+            asynchronous=asynchronous, quiet=True, name=check_name(name or _name(allocation))
+        )
+        at_exit.living.add(self)
+        if not self.called_from_running_loop:
+            self._loop_runner.start()
+            try:
+                self.sync(self._start)
+            except Exception:  # not Ctrl-C: then the loop still has to clear away
+                self._loop_runner.stop()
+                raise
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, AllocationCluster]:
+        async def started() -> AllocationCluster:
+            if self.status is Status.created:
+                await self._start()
+            return self
+
+        return started().__await__()
+
+    async def _start(self) -> None:
+        self._silence.enter_context(silence_logging_cmgr(self._silence_logs))
+        try:
+            tls = None
+            if not self.options.insecure:
+                tls = await asyncio.to_thread(ensure_identity)
+                await asyncio.to_thread(name_in_dask_config, tls)
+            self.security = engine_security(tls) if tls else Security(require_encryption=False)
+            self.directory = await claim(self.name, log_directory=self.options.log_directory)
+            await self._start_scheduler()
+            rendezvous.write(
+                self.directory.scheduler_file,
+                self.scheduler.identity(),
+                cluster=self.name,
+                owner=getpass.getuser(),
+                tls=tls,
+            )
+            await self._start_workers(self.directory)
+            self.scheduler_comm = rpc(
+                self.scheduler.address,
+                connection_args=self.security.get_connection_args("client"),
+            )
+            await super()._start()
+        except BaseException:
+            await self._close()
+            raise
+
+    async def _start_scheduler(self) -> None:
+        raise_file_limit()
+        wanted = self.options
+        try:
+            self._scheduler = await GuardedScheduler(
+                protocol="tcp" if wanted.insecure else "tls",
+                security=self.security,
+                interface=None if wanted.host else wanted.scheduler_interface or wanted.interface,
+                host=wanted.host,
+                port=wanted.scheduler_port,
+                dashboard=wanted.dashboard,
+                dashboard_address=f"127.0.0.1:{wanted.dashboard_port}",
+            )
+        except ValueError as error:
+            raise ConfigurationError(
+                f"the scheduler cannot listen as asked: {error}",
+                hint="scheduler_interface= names an interface of this node",
+            ) from None
+        self.scheduler.add_plugin(self._membership)
+
+    async def _start_workers(self, directory: ClusterDirectory) -> None:
+        self._crew = Crew(self.name, self.options, directory)
+        text = script_text(
+            self.allocation,
+            self.options,
+            name=self.name,
+            directory=directory,
+            cores=self.cores,
+            workers=self.workers,
+            environment=job_environment(
+                dask.config.get("distributed.nanny.pre-spawn-environ"), os.environ
+            ),
+        )
+        await self._crew.start(text, here=self.allocation.nodes == 1 and self.allocation.inside)
+        self._watching = asyncio.create_task(self._watch(self._crew), name="dask-hpc allocation")
+
+    async def _watch(self, crew: Crew) -> None:
+        """Nobody replaces workers that end together with their supervisors: say so."""
+        code = await crew.ended()
+        words = await asyncio.to_thread(crew.last_words)
+        self.problem = JobStartError(
+            f"the workers in {self.allocation} have ended (exit code {code}){words}",
+            hint=f"their logs are in {self.log_directory}",
+        )
+        self._membership.changed.set()
+        if self.status is Status.running:
+            logger.error("%s", self.problem)
+            # With neither workers nor hope of any, whoever waits for a result would wait for ever.
+            await self.scheduler.close(reason="all workers have ended")
+
+    async def _close(self) -> None:
+        await self.finish()
+
+    async def finish(self) -> None:
+        """End once, whoever asks and however often; who is interrupted does not stop it."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end(), name="dask-hpc close")
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
+        try:
+            if self._watching is not None:
+                self._watching.cancel()
+            await super()._close()
+            self.scheduler_info.update(workers={}, n_workers=0, total_threads=0, total_memory=0)
+            if self._scheduler is not None:
+                # Workers that go on purpose are no warning.
+                with silence_logging_cmgr(logging.ERROR):
+                    await self._dismiss_workers()
+                    await self.scheduler.close(reason="the cluster was closed")
+            if self._crew is not None:
+                await self._crew.end(self.options.close_timeout)
+            if self.directory is not None:
+                self.directory.clear(keep_logs=self.problem is not None)
+        finally:
+            at_exit.living.discard(self)
+            self._silence.close()
+
+    async def _dismiss_workers(self) -> None:
+        """See the workers off first: a scheduler that closes on them logs an error for each."""
+        for address in list(self.scheduler.workers):
+            self.scheduler.close_worker(address)
+        try:
+            async with asyncio.timeout(_DISMISSAL):
+                while self.scheduler.workers:
+                    self._membership.changed.clear()
+                    await self._membership.changed.wait()
+        except TimeoutError:
+            return
+
+    def close(self, timeout: float | None = None) -> Any:
+        """Close the workers and the scheduler; the job goes on.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait; what is not gone by then goes on closing.
+        """
+        closing = super().close(timeout)
+        if closing is None and (self._ending is None or self._ending.done()):
+            self._loop_runner.stop()
+        return closing
+
+    @property
+    def scheduler(self) -> GuardedScheduler:
+        """The running scheduler."""
+        if self._scheduler is None:
+            raise HPCError(f"cluster {self.name} has not started", hint="await it first")
+        return self._scheduler
+
+    # -- size and sight ---------------------------------------------------------------------------
+
+    def scale(self, *_: Any, **__: Any) -> Any:
+        """Refuse: a job that runs has the nodes that it has."""
+        raise ConfigurationError(
+            f"this cluster is {self.allocation}, which does not grow",
+            hint='connect(where="batch") submits jobs instead',
+        )
+
+    adapt = scale
+
+    async def _wait_for_workers(self, n_workers: int, timeout: float | str | None) -> None:
+        seconds = parse_walltime(timeout) if isinstance(timeout, str) else timeout
+        try:
+            async with asyncio.timeout(seconds):
+                while (joined := self._joined()) < n_workers:
+                    if self.problem is not None:
+                        raise self.problem
+                    self._membership.changed.clear()
+                    await self._membership.changed.wait()
+        except TimeoutError:
+            raise WorkersTimeout(
+                f"{joined} of {n_workers} workers joined in {self.allocation} in {seconds:g} s",
+                hint=f"their logs are in {self.log_directory}",
+            ) from None
+
+    def _joined(self) -> int:
+        return sum(each.status in _AT_WORK for each in self.scheduler.workers.values())
+
+    @property
+    def expected(self) -> int:
+        """Workers when all have joined."""
+        return self.allocation.nodes * self.workers
+
+    @property
+    def log_directory(self) -> str:
+        """Directory of the workers' logs."""
+        return str(self.directory.logs) if self.directory else ""
+
+    @property
+    def scheduler_file(self) -> str:
+        """Path of the scheduler file: ``Client(scheduler_file=...)`` connects from anywhere."""
+        return str(self.directory.scheduler_file) if self.directory else ""
+
+    @property
+    def dashboard_link(self) -> str:
+        """Address of the dashboard on this machine, without the token that opens it."""
+        running = self.status is Status.running
+        return str(self.scheduler.dashboard_url(token=False)) if running else ""
+
+    @property
+    def dashboard_help(self) -> str:
+        """One line that says how to see the dashboard in a browser; it holds the secret token."""
+        return tunnel_line(self.scheduler.dashboard_url(token=True))
+
+
+def _name(allocation: Allocation) -> str:
+    job = re.sub(r"[^A-Za-z0-9_.]", "_", allocation.job.partition(".")[0])[:16]
+    return f"{allocation.batch}-{job or 'job'}-{secrets.token_hex(3)}"
