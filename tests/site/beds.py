@@ -135,7 +135,6 @@ BEDS = {
     "oar": Bed(
         batch="oar",
         programs=("oarsub", "oarstat", "oardel"),
-        nodes=None,  # not tried yet
         jobs=_oar_jobs,
         bad_queue={"queue": "nosuch"},
         bad_queue_words="nosuch",

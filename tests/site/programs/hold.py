@@ -62,11 +62,10 @@ def say(words: dict[str, Any]) -> None:
 
 
 def names(cluster: HPCCluster) -> dict[str, str]:
-    """Name of each worker, by its address."""
-    return {
-        address: str(worker["name"])
-        for address, worker in cluster.scheduler_info["workers"].items()
-    }
+    """Name of each worker, by its address, as the scheduler knows them now."""
+    with cluster.get_client() as client:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+    return {address: str(worker["name"]) for address, worker in workers.items()}
 
 
 def move(client: Client, size: int) -> int:
