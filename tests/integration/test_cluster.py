@@ -168,6 +168,18 @@ def test_every_way_to_say_a_size_rounds_up_to_whole_jobs(account: Account) -> No
             cluster.adapt()
 
 
+def test_more_workers_than_one_scheduler_can_hold_are_refused(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is submitted: each needs open files, of which a process has so many."""
+    with account.cluster() as cluster:
+        monkeypatch.setattr("dask_hpc.cluster.joining.raise_file_limit", lambda: 300)
+        with pytest.raises(ConfigurationError, match=r"12 workers need about .* enough for 11"):
+            cluster.scale(12)
+        assert cluster.report()["jobs_submitted"] == 0
+    account.wait_until_nothing_is_left()
+
+
 def test_an_unknown_option_is_refused_with_a_suggestion(account: Account) -> None:
     """Before anything is started or written."""
     with pytest.raises(ConfigurationError, match="did you mean memory="):

@@ -66,9 +66,8 @@ _WORKERS = (
 @click.option("--fork-preload", multiple=True, help="Module imported once for a node's workers.")
 @click.option(
     "--death-timeout",
-    default=f"{DEATH_TIMEOUT:g}",
-    show_default=True,
-    help="Seconds in which the scheduler must answer.",
+    help=f"Seconds in which the scheduler must answer; default: {DEATH_TIMEOUT:g}, and more for"
+    " many ranks.",
 )
 @click.option("--mpi/--no-mpi", default=True, help="Without: go by the launcher's environment.")
 @click.option("--insecure", is_flag=True, help="No encryption, no authentication.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_hpc.errors import ConfigurationError
+from dask_hpc.model.job_environment import position
 from dask_hpc.model.tls import TLSFiles
 from dask_hpc.node import environment
 from dask_hpc.node.options import (
@@ -142,7 +143,11 @@ def read_options(
         if value is not None
     }
     return WorkerOptions(
-        scheduler=scheduler, preload_argv=argv, tls=_tls(tls_ca_file, tls_cert, tls_key), **read
+        scheduler=scheduler,
+        preload_argv=argv,
+        tls=_tls(tls_ca_file, tls_cert, tls_key),
+        position=position(os.environ, given["node"]),
+        **read,
     )
 
 

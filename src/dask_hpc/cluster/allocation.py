@@ -25,10 +25,10 @@ from distributed.utils import silence_logging_cmgr
 
 from dask_hpc.cluster import at_exit
 from dask_hpc.cluster.allocation_crew import Crew, script_text
-from dask_hpc.cluster.dashboard import GuardedScheduler, tunnel_line
+from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import ClusterDirectory, claim
-from dask_hpc.cluster.head import raise_file_limit
+from dask_hpc.cluster.joining import HeadScheduler, check_room
 from dask_hpc.cluster.options import ClusterOptions, check_name, warn_insecure
 from dask_hpc.cluster.peer import log_level
 from dask_hpc.cluster.place import Allocation
@@ -105,7 +105,7 @@ class AllocationCluster(Cluster):
         if options.insecure:
             warn_insecure()
         self.problem: HPCError | None = None
-        self._scheduler: GuardedScheduler | None = None
+        self._scheduler: HeadScheduler | None = None
         self.directory: ClusterDirectory | None = None
         self._membership = _Membership()
         self._crew: Crew | None = None
@@ -163,10 +163,10 @@ class AllocationCluster(Cluster):
             raise
 
     async def _start_scheduler(self) -> None:
-        raise_file_limit()
+        check_room(self.allocation.nodes * self.workers)
         wanted = self.options
         try:
-            self._scheduler = await GuardedScheduler(
+            self._scheduler = await HeadScheduler(
                 protocol="tcp" if wanted.insecure else "tls",
                 security=self.security,
                 interface=None if wanted.host else wanted.scheduler_interface or wanted.interface,
@@ -266,7 +266,7 @@ class AllocationCluster(Cluster):
         return closing
 
     @property
-    def scheduler(self) -> GuardedScheduler:
+    def scheduler(self) -> HeadScheduler:
         """The running scheduler."""
         if self._scheduler is None:
             raise HPCError(f"cluster {self.name} has not started", hint="await it first")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from distributed import Security
 
-from dask_hpc.cluster.dashboard import GuardedScheduler, tunnel_line
+from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
-from dask_hpc.cluster.head import raise_file_limit
+from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.options import warn_insecure
 from dask_hpc.cluster.security import engine_security, ensure_identity
 from dask_hpc.launch import rendezvous
@@ -50,11 +50,10 @@ async def run_scheduler(
     else:
         tls = ensure_identity()
         name_in_dask_config(tls)
-    raise_file_limit()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with GuardedScheduler(
+    async with HeadScheduler(
         protocol="tls" if tls else "tcp",
         security=engine_security(tls) if tls else Security(require_encryption=False),
         interface=interface,

@@ -9,7 +9,6 @@ import asyncio
 import getpass
 import logging
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -24,8 +23,8 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import get_ip_interface, silence_logging_cmgr
 
 from dask_hpc.batch.client import BatchClient
-from dask_hpc.cluster.dashboard import GuardedScheduler
 from dask_hpc.cluster.directory import ClusterDirectory
+from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.pools import POOL, job_environment, pool_for
 from dask_hpc.cluster.security import engine_security
@@ -40,10 +39,6 @@ from dask_hpc.launch import rendezvous
 from dask_hpc.model.tls import TLSFiles
 
 logger = logging.getLogger("dask_hpc")
-
-#: Each worker costs the scheduler two or three file descriptors.
-_FILES_WANTED = 65536
-
 
 #: Seconds that workers may take to close before the scheduler closes without them.
 _DISMISSAL = 5.0
@@ -177,8 +172,7 @@ class Head:
         OSError
             If the cluster directory cannot be written.
         """
-        raise_file_limit()
-        self.scheduler = await GuardedScheduler(
+        self.scheduler = await HeadScheduler(
             protocol="tls" if self.tls else "tcp",
             security=self.security,
             host=self._host(),
@@ -290,14 +284,6 @@ def _start_guardian(directory: ClusterDirectory) -> subprocess.Popen[bytes]:
         start_new_session=True,  # neither Ctrl-C nor the end of the terminal may take it along
         cwd="/",
     )
-
-
-def raise_file_limit() -> None:
-    """Allow as many open files as the system lets us: the engine's own CLI does it, nobody else."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _here() -> Path | None:

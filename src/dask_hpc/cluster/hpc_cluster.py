@@ -18,6 +18,7 @@ from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import claim
 from dask_hpc.cluster.head import Head
+from dask_hpc.cluster.joining import check_room
 from dask_hpc.cluster.options import check_name, jobs_wanted, warn_insecure
 from dask_hpc.cluster.peer import log_level
 from dask_hpc.cluster.request import understand
@@ -92,6 +93,7 @@ class HPCCluster(Cluster):
             warn_insecure()
         self._head: Head | None = None
         self._ask_first = jobs_wanted(self.options.job_layout, n=n_workers)
+        check_room(self._ask_first * self.options.job_layout.workers)
         self._ending: asyncio.Task[None] | None = None
         self._silence = ExitStack()
         self._silence_logs = log_level(silence_logs)
@@ -229,12 +231,14 @@ class HPCCluster(Cluster):
         Raises
         ------
         ConfigurationError
-            Unless exactly one of the four is given, and not negative.
+            Unless exactly one of the four is given, not negative, and not more than one scheduler
+            can hold the connections of.
         SubmitRejected
             If the batch system refuses the jobs, in its own words.
         """
         layout = self.options.job_layout
         wanted = jobs_wanted(layout, n=n, jobs=jobs, cores=cores, memory=memory)
+        check_room(wanted * layout.workers)
         return self._do(self._scale, wanted)
 
     async def _scale(self, jobs: int) -> None:

@@ -14,7 +14,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dask_hpc.launch.meeting import Member
+from dask_hpc.model.joining import patience
 from dask_hpc.node import environment
+from dask_hpc.node.options import DEATH_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -148,7 +150,12 @@ def orders_for(
     leader = members[0]
     return {
         "scheduler": scheduler,
-        "workers": dict(workers),
+        "workers": {
+            "position": leader.rank // len(members),
+            "death_timeout": DEATH_TIMEOUT + patience(len(working)),
+            **workers,
+        },
+        "workers_in_all": len(working),
         "here": [member.rank for member in members],
         "cpus": [sorted(member.cpus) for member in members],
         "ranks": [

@@ -24,9 +24,9 @@ from distributed import Scheduler, Security
 from distributed.core import Status
 from distributed.utils import get_ip, silence_logging_cmgr
 
-from dask_hpc.cluster.dashboard import GuardedScheduler, tunnel_line
+from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
-from dask_hpc.cluster.head import raise_file_limit
+from dask_hpc.cluster.joining import HeadScheduler, check_room
 from dask_hpc.cluster.mpi_launch import say
 from dask_hpc.cluster.security import engine_security, ensure_identity
 from dask_hpc.errors import HPCError
@@ -65,12 +65,13 @@ def run(orders: dict[str, Any], crew: Callable[[Rendezvous], int]) -> int:
     Raises
     ------
     HPCError
-        If the interface or the identity cannot be used.
+        If the interface or the identity cannot be used, or there are too many workers.
     OSError
         If the port is taken, or the scheduler file cannot be written.
     """
     spawn.quieten()
     wanted = orders["scheduler"]
+    check_room(orders["workers_in_all"])
     tls = None if wanted["insecure"] else ensure_identity()
     host = _host(wanted["interface"])
     with _reserved(host, wanted["port"]) as port:
@@ -117,7 +118,7 @@ def _fork(run: Callable[[], int]) -> int:
         os._exit(code)
 
 
-class LaunchScheduler(GuardedScheduler):
+class LaunchScheduler(HeadScheduler):
     """A scheduler that sees its workers off before it closes, whoever asks it to.
 
     Workers on which it closes would each log that it is gone.
@@ -177,7 +178,6 @@ class _Served:
 
     async def _serve(self, host: str, port: int) -> None:
         tls, wanted = self.found.tls, self.wanted
-        raise_file_limit()
         async with LaunchScheduler(
             protocol=self.found.address.partition("://")[0],
             security=engine_security(tls) if tls else Security(require_encryption=False),

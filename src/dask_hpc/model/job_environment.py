@@ -173,6 +173,21 @@ def name_of_job(environ: Mapping[str, str]) -> str:
     return ".".join(filter(None, [number.strip("_"), index if index.isdecimal() else ""]))
 
 
+def position(environ: Mapping[str, str], node: str | None) -> int:
+    """Place, from 0, of a node among all that the batch system may start in the same moment.
+
+    Parameters
+    ----------
+    environ
+        Tells the index of the job in its array.
+    node
+        Number of the node in its job, if it has one.
+    """
+    row = job_of(environ)
+    index = _number(environ, row.index) if row is not None else 0
+    return index + (int(node) if node and node.isdecimal() else 0)
+
+
 def told_cores(environ: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     """Cores on this node as batch systems tell them, each with its variable's name."""
     for row in JOB_VARIABLES:

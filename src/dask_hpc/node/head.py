@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dask_hpc.errors import ConfigurationError, HeadUnreachable, RendezvousError
 from dask_hpc.launch import rendezvous
 from dask_hpc.launch.rendezvous import Rendezvous
+from dask_hpc.model.joining import TURN, knock_delay
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,14 +36,23 @@ REFUSED = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A scheduler that answered."""
+    """A scheduler that answered.
+
+    Parameters
+    ----------
+    address, security
+        To connect with.
+    turn
+        Seconds after which it wants our workers to join.
+    """
 
     address: str
     security: Security
+    turn: float = 0.0
 
     async def answers(self, timeout: float) -> bool:
         """Whether somebody answers at the address, in so many seconds."""
-        return await _knock(self.address, self.security, timeout) is None
+        return isinstance(await _knock(self.address, self.security, timeout), float)
 
 
 def find(options: WorkerOptions) -> Rendezvous:
@@ -135,7 +145,7 @@ def security_for(tls: TLSFiles | None, *, insecure: bool) -> Security:
     return security
 
 
-async def reach(options: WorkerOptions, found: Rendezvous) -> Head:
+async def reach(options: WorkerOptions, found: Rendezvous, workers: int) -> Head:
     """Connect to the head once, trying until the death timeout.
 
     Parameters
@@ -144,6 +154,8 @@ async def reach(options: WorkerOptions, found: Rendezvous) -> Head:
         Their scheduler file is read again between attempts.
     found
         Where the head should be.
+    workers
+        That are to join it.
 
     Returns
     -------
@@ -155,6 +167,7 @@ async def reach(options: WorkerOptions, found: Rendezvous) -> Head:
     HeadUnreachable
         If nobody answered in time.
     """
+    await asyncio.sleep(knock_delay(options.position))
     began = time.monotonic()
     deadline = began + options.death_timeout
     refused_since: float | None = None
@@ -162,9 +175,11 @@ async def reach(options: WorkerOptions, found: Rendezvous) -> Head:
     while True:
         security = security_for(found.tls or options.tls, insecure=options.insecure)
         left = deadline - time.monotonic()
-        error = await _knock(found.address, security, max(0.5, min(ATTEMPT, left)))
-        if error is None:
-            return Head(found.address, security)
+        ours = bool(found.cluster) or options.head_starts_with_us
+        attempt = max(0.5, min(ATTEMPT, left))
+        answer = await _knock(found.address, security, attempt, workers if ours else 0)
+        if isinstance(answer, float):
+            return Head(found.address, security, answer)
         now = time.monotonic()
         if options.head_starts_with_us:
             pass  # it has a whole file system to read before it listens, as we had
@@ -172,7 +187,7 @@ async def reach(options: WorkerOptions, found: Rendezvous) -> Head:
             refused_since, refusal = refused_since or now, refused
             deadline = min(deadline, refused_since + REFUSED)
         if now + PAUSE > deadline:
-            raise _unreachable(options, found, refusal or error, now - began)
+            raise _unreachable(options, found, refusal or answer, now - began)
         await asyncio.sleep(PAUSE * random.uniform(0.5, 1.5))  # noqa: S311  (spreads load)
         again = _read_again(options.scheduler_file, found)
         if again != found:  # a new head has come
@@ -180,17 +195,27 @@ async def reach(options: WorkerOptions, found: Rendezvous) -> Head:
         found = again
 
 
-async def _knock(address: str, security: Security, timeout: float) -> OSError | None:
-    """Connect as the engine does, TLS and all: a bare TCP probe would be logged by the head."""
+async def _knock(
+    address: str, security: Security, timeout: float, workers: int = 0
+) -> OSError | float:
+    """Connect as the engine does, TLS and all: a bare TCP probe would be logged by the head.
+
+    Seconds until so many workers may join, if any: a head of ours is asked.
+    """
     from distributed.comm import connect
 
+    turn = 0.0
     try:
         async with asyncio.timeout(timeout + 1):  # the engine's timeout ends before its handshake
             comm = await connect(address, timeout=timeout, **security.get_connection_args("worker"))
+            if workers:
+                await comm.write({"op": TURN, "workers": workers})
+                told = await comm.read()
+                turn = told if isinstance(told, float) else 0.0  # an older head answers otherwise
             await comm.close()
     except OSError as error:  # timeouts and the engine's CommClosedError are such
         return error
-    return None
+    return turn
 
 
 async def _refused(address: str) -> ConnectionRefusedError | None:

@@ -49,6 +49,8 @@ class WorkerOptions:
         Of the worker; with ``nworkers`` given, workers are ``name-0``, ``name-1`` …
     node
         What tells this node of a job from its others: workers are ``name-node.0``, ``name-node.1``.
+    position
+        Place, from 0, among the nodes that may start in the same moment.
     death_timeout
         Seconds to wait for the head and for workers to join it.
     resources
@@ -89,6 +91,7 @@ class WorkerOptions:
     local_directory: str | None = None
     name: str | None = None
     node: str | None = None
+    position: int = 0
     death_timeout: float = DEATH_TIMEOUT
     resources: Mapping[str, float] = field(default_factory=dict)
     preload: tuple[str, ...] = ()

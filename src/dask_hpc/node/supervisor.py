@@ -165,7 +165,8 @@ def _raise_descriptor_limit() -> None:
 
 
 async def _supervise(wanted: WorkerOptions, hands: Sequence[Hand], found: Rendezvous) -> Ending:
-    reached = await head.reach(wanted, found)
+    reached = await head.reach(wanted, found, len(hands))
+    await asyncio.sleep(reached.turn)  # the head cannot take in a thousand workers at once
     return await _Job(wanted, hands, reached).run()
 
 
@@ -269,14 +270,12 @@ class _Job:
         began = time.monotonic()
         results = await asyncio.gather(*map(_start, self.nannies), return_exceptions=True)
         errors = [result for result in results if isinstance(result, BaseException)]
-        if (
-            errors
-            and self.wanted.head_starts_with_us
-            and not await self.head.answers(DOUBT_SECONDS)
-        ):
+        if errors and await self.head.answers(DOUBT_SECONDS):
+            return ending.start_failed(head.root_cause(errors[0]))
+        if errors and self.wanted.head_starts_with_us:
             return Ending(ExitCode.DONE, "the head was closed before all workers had joined")
         if errors:
-            return ending.start_failed(head.root_cause(errors[0]))
+            return ending.head_gone(self.head.address)
         if not self.wanted.quiet:
             say(
                 f"{len(self.nannies)} workers joined {self.head.address}"

@@ -1,0 +1,77 @@
+"""The scheduler of a head, as thousands of workers join it: in turns, heard, within its limits.
+
+What is shown of it is in :mod:`~dask_hpc.cluster.dashboard`; how long a turn is, in
+:mod:`~dask_hpc.model.joining`.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from contextlib import suppress
+from typing import Any
+
+import dask.config
+
+from dask_hpc.cluster.dashboard import GuardedScheduler
+from dask_hpc.model.joining import TURN, Turns, check_files
+
+_BACKLOG = "distributed.comm.socket-backlog"
+#: Connections that may wait to be accepted; the kernel cuts this down to net.core.somaxconn, 4096
+#: unless the administrators say otherwise, and what comes beyond it waits a second or more.
+_LONGEST_BACKLOG = 65535
+#: Files to allow where the system sets no limit.
+_FILES_UNLIMITED = 1 << 20
+
+
+class HeadScheduler(GuardedScheduler):
+    """A scheduler that tells supervisors when their workers may join.
+
+    Parameters
+    ----------
+    options
+        See :class:`~dask_hpc.cluster.dashboard.GuardedScheduler`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._turns = Turns()
+        self.handlers[TURN] = self._turn
+
+    async def _turn(self, workers: int) -> float:
+        return self._turns.take(workers, time.monotonic())
+
+    async def start_unsafe(self) -> Any:
+        """Start, as the engine does, with room for many connections."""
+        raise_file_limit()
+        deep = max(_LONGEST_BACKLOG, int(dask.config.get(_BACKLOG)))
+        with dask.config.set({_BACKLOG: deep}):  # read by the listener, once
+            return await super().start_unsafe()
+
+
+def raise_file_limit() -> int:
+    """Allow this process as many open files as it may: the engine's own CLI does, nobody else.
+
+    Returns
+    -------
+    int
+        How many that are.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_UNLIMITED if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # the kernel's own maximum, or a container's, is lower
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _FILES_UNLIMITED if soft == resource.RLIM_INFINITY else soft
+
+
+def check_room(workers: int) -> None:
+    """See that a head in this process can hold so many workers.
+
+    Raises
+    ------
+    ConfigurationError
+        If it may not open that many files.
+    """
+    check_files(workers, raise_file_limit())
