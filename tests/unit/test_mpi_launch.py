@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dask_hpc.cli.mpi import mpi
 from dask_hpc.cluster import mpi_launch
 from dask_hpc.cluster.mpi_launch import Launch
 from dask_hpc.cluster.mpi_options import LaunchOptions, parse_worker_options
@@ -207,6 +208,24 @@ def test_orders_hold_what_differs_between_ranks() -> None:
     ]
     (by_rank,) = orders_for(members, {5}, name=None, scheduler=None, workers={})["ranks"]
     assert by_rank["name"] == 5
+
+
+def test_orders_follow_the_size_of_the_launch() -> None:
+    """The node's place, so that all do not knock at once, and patience for so many; a word wins."""
+    members = [Member(rank, frozenset({rank}), {}) for rank in (8, 9)]
+    given = read_command("--scheduler-file", "f").worker_fields()
+    orders = orders_for(members, set(range(2000)), name=None, scheduler=None, workers=given)
+    assert orders["workers_in_all"] == 2000
+    assert orders["workers"]["position"] == 4
+    assert orders["workers"]["death_timeout"] == 60 + 2000 * 0.012
+    given = read_command("--scheduler-file", "f", "--death-timeout", "5 min").worker_fields()
+    orders = orders_for(members, {8, 9}, name=None, scheduler=None, workers=given)
+    assert orders["workers"]["death_timeout"] == 300
+
+
+def read_command(*words: str) -> LaunchOptions:
+    read: LaunchOptions = mpi.main(list(words), standalone_mode=False)
+    return read
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "ucx", "inproc"])

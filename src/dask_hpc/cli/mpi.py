@@ -87,7 +87,7 @@ def read_options(
     scheduler_file: Path | None,
     worker_options: str | None,
     resources: str | None,
-    death_timeout: str,
+    death_timeout: str | None,
     **given: Any,
 ) -> LaunchOptions:
     """Read the command line.
@@ -101,7 +101,8 @@ def read_options(
     _check_address(scheduler_address, file, scheduler=scheduler)
     workers: dict[str, Any] = {name: given[name] for name in _WORKERS}
     workers["worker_options"] = parse_worker_options(worker_options)
-    workers["death_timeout"] = parse_seconds(death_timeout)
+    if death_timeout is not None:
+        workers["death_timeout"] = parse_seconds(death_timeout)
     if resources:
         workers["resources"] = parse_resources(resources)
     if not scheduler:
