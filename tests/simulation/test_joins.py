@@ -24,10 +24,9 @@ async def test_two_thousand_workers_join_in_turn(
     assert load.lost == []
     assert load.joined == WORKERS
     assert load.files <= WORKERS * FILES_PER_WORKER + FILES_BESIDE
-    # The rest holds on a slow and busy machine too.  Without turns the registration of the last
-    # takes as long as all of them do, and the engine gives up a connection after 30 s.
-    assert load.seconds < 5 * WORKERS * JOIN_SECONDS
-    assert load.registration < load.seconds
-    assert load.registration < 20
-    assert load.deaf < 5
+    # Wide bounds, for slow and busy machines; but without turns the last registration takes nearly
+    # as long as all of them do (docs/many-workers.md).
+    assert load.registration < 0.75 * load.seconds
+    assert load.seconds < 10 * WORKERS * JOIN_SECONDS
+    assert load.deaf < 15
     assert load.idle < 0.5
