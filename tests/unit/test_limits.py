@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dask_hpc.errors import ConfigurationError, NodeError
 from dask_hpc.node import limits
 from dask_hpc.node.limits import Snapshot
 from dask_hpc.node.options import WorkerOptions
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
 
 def snapshot(cgroup: tuple[int, ...] = (), affinity: int = 8, **environ: str) -> Snapshot:
@@ -67,12 +70,12 @@ def test_the_cores_of_all_hosts_of_a_job_are_not_those_of_one(
     for name, value in job.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("NHOSTS", "2")
-    assert limits.cores(limits.look()) == limits.Share(4, "PE_HOSTFILE")
+    assert limits.told(limits.look()) == limits.Share(4, "PE_HOSTFILE")
     assert limits.cores(limits.look(), asked=5).amount == 5
     hosts.unlink()
-    assert not limits.cores(limits.look()).promised
+    assert limits.told(limits.look()) is None
     monkeypatch.setenv("NHOSTS", "1")
-    assert limits.cores(limits.look()) == limits.Share(12, "NSLOTS")
+    assert limits.told(limits.look()) == limits.Share(12, "NSLOTS")
 
 
 @pytest.mark.parametrize(
@@ -93,25 +96,107 @@ def test_the_smallest_of_all_bounds_on_memory_counts(
     assert limits.memory(snapshot(cgroup, **environ)).amount == expected
 
 
-def test_control_groups_of_both_versions_are_read_up_to_the_root() -> None:
-    """A limit on a job's parent group bounds the job."""
-    text = "12:cpu:/x\n4:memory:/slurm/job_7\n0::/system.slice/job_7\n"
-    assert limits.cgroup_files(text) == [
-        "/sys/fs/cgroup/memory/slurm/job_7/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/slurm/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/system.slice/job_7/memory.max",
-        "/sys/fs/cgroup/system.slice/memory.max",
-        "/sys/fs/cgroup/memory.max",
-    ]
-    assert limits.cgroup_limits(["max\n", "", "9223372036854771712\n", "1024\n"]) == (1024,)
-
-
 def test_memory_is_divided_among_workers() -> None:
-    """The sum of the limits never exceeds the job."""
+    """The sum of the limits never exceeds the job less its headroom."""
     plan = limits.plan(options(nworkers=3), snapshot(LOCAL_CPUS="6", LOCAL_MEM_BYTES=str(GIB)))
     assert (plan.layout.workers, plan.layout.threads) == (3, 2)
-    assert plan.layout.memory == GIB // 3
+    assert plan.layout.memory == (GIB - 70 * MIB) // 3
+
+
+@given(room=st.integers(8 * MIB, 1 << 45), workers=st.integers(1, 256))
+def test_workers_and_what_runs_beside_them_fit_in_the_job(room: int, workers: int) -> None:
+    """Limits add up to no more than the rest; a small job keeps seven eighths of it."""
+    each = limits.for_workers(room, workers)
+    assert workers * each + limits.headroom(room, workers) <= room
+    assert workers * (each + 1) > room * 7 // 8 - workers or room > GIB // 2
+
+
+def test_what_the_script_says_of_memory_is_one_bound_of_several() -> None:
+    """A site that gives less than it was asked for has the last word, and the log says so."""
+    wanted = options(nworkers=2, job_memory=4 * GIB)
+    plan = limits.plan(wanted, snapshot((2 * GIB,)))
+    assert plan.layout.memory == limits.for_workers(2 * GIB, 2)
+    assert plan.notes == (
+        "the job was to have 4 GiB, and has 2 GiB (the control group), which its workers divide",
+    )
+    assert limits.plan(wanted, snapshot((8 * GIB,))).notes == ()
+
+
+def test_a_limit_of_one_process_bounds_each_worker_and_not_their_sum() -> None:
+    """ulimit -v counts reserved addresses too: half a GiB is left for those."""
+    machine = replace(snapshot(), process_memory=(("RLIMIT_AS", 4 * GIB),))
+    plan = limits.plan(options(nworkers=4), machine)
+    assert plan.layout.memory == 4 * GIB - GIB // 2
+    assert plan.notes == ()
+    few = replace(machine, process_memory=(("RLIMIT_AS", 256 * MIB), ("RLIMIT_RSS", GIB)))
+    assert limits.plan(options(nworkers=1), few).layout.memory == 128 * MIB
+    asked = limits.plan(options(nworkers=1, memory_limit="2 GiB"), few)
+    assert asked.layout.memory == 128 * MIB
+    assert asked.notes == (
+        "a worker may have 2 GiB, but one process no more than 128 MiB (RLIMIT_AS)",
+    )
+
+
+def test_all_of_a_jobs_memory_may_be_asked_for_with_a_warning() -> None:
+    """It is the user's to say, and the processes beside the workers have to live too."""
+    plan = limits.plan(options(nworkers=4, memory_limit="0.25"), snapshot((GIB,)))
+    assert plan.layout.memory == GIB // 4
+    assert "4 workers x 256 MiB = 1 GiB of memory, and the job has 1 GiB" in plan.notes[0]
+    assert "less than 72 MiB is left" in plan.notes[0]
+
+
+def test_more_memory_than_the_machine_has_is_a_warning_with_the_sum() -> None:
+    """Nobody has promised anything, and no batch system kills."""
+    plan = limits.plan(options(nworkers=4, memory_limit="20 GiB"), snapshot())
+    assert plan.layout.memory == 20 * GIB
+    assert "4 workers x 20 GiB = 80 GiB of memory, and the job has 64 GiB" in plan.notes[0]
+
+
+def test_the_smallest_of_all_bounds_on_cores_counts() -> None:
+    """What the batch system gave, what this process may run on, what time its group has."""
+    told = snapshot(affinity=16, SLURM_CPUS_ON_NODE="8")
+    assert limits.cores(told) == limits.Share(8, "SLURM_CPUS_ON_NODE")
+    assert limits.cores(replace(told, affinity=4)).amount == 4
+    assert limits.cores(replace(told, cpu_quota=2.5)).amount == 2
+    assert limits.cores(replace(told, cpu_quota=0.5)).amount == 1
+    assert limits.cores(replace(told, affinity=4), asked=6).amount == 6
+    slots = snapshot(affinity=2, LOCAL_CPUS="8")
+    assert limits.cores(slots).amount == 8, "slots are more than cores on purpose"
+
+
+def test_threads_that_fill_the_job_but_not_the_affinity_are_a_warning() -> None:
+    """A batch system that binds a job to fewer CPUs than it says is worth a word."""
+    machine = snapshot(affinity=2, SLURM_CPUS_ON_NODE="8")
+    plan = limits.plan(options(nworkers=8, nthreads=1), machine)
+    assert plan.notes == (
+        "8 workers x 1 threads = 8 threads on 2 cores (the affinity of this process)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"nthreads": 1}, 8),
+        ({"nthreads": 2, "nworkers": 2}, 2),
+        ({"nthreads": 3, "nworkers": 2}, 1),
+        ({"nworkers": 2}, 1),
+    ],
+)
+def test_numpys_libraries_fill_the_cores_that_threads_leave(
+    wanted: dict[str, int], expected: int
+) -> None:
+    """One thread each where workers' threads fill the cores."""
+    assert limits.library_threads(options(**wanted), snapshot()) == expected
+
+
+def test_a_job_with_gpus_has_one_worker_for_each() -> None:
+    """Cores and memory are divided among them; a number of workers that is given stays."""
+    machine = snapshot((8 * GIB,), CUDA_VISIBLE_DEVICES="2,3")
+    plan = limits.plan(options(gpus=2), machine)
+    assert (plan.layout.workers, plan.layout.threads) == (2, 4)
+    assert plan.layout.memory == limits.for_workers(8 * GIB, 2)
+    assert limits.plan(options(gpus="auto", nworkers=4), machine).layout.workers == 4
+    assert limits.plan(options(), machine).gpus is None
 
 
 @pytest.mark.parametrize(

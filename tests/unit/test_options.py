@@ -117,7 +117,7 @@ def test_what_slurm_is_asked_for_may_differ_from_what_workers_use() -> None:
     text = script(memory="8 GiB", job_cpu=4, job_mem="0")
     assert "#SBATCH --cpus-per-task=4\n#SBATCH --mem=0\n" in text
     assert "--nworkers 1 --nthreads 1" in text
-    assert f"--memory-limit {2**33}" in text
+    assert f"--job-memory {2**33}" in text
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,31 @@ def test_the_job_asks_for_what_its_workers_use() -> None:
     words = pool.spec.command
     assert words[words.index("--nworkers") + 1] == "4"
     assert words[words.index("--nthreads") + 1] == "2"
-    assert words[words.index("--memory-limit") + 1] == str(2**32)
+    assert words[words.index("--job-memory") + 1] == str(2**34)
     assert pool.spec.memory == 2**34
+
+
+def test_a_job_with_gpus_has_a_worker_for_each_unless_told_otherwise() -> None:
+    """Its cores and memory are divided among them; the node is told how many GPUs there are."""
+    found = options(cores=8, memory="16 GiB", gpus=2)
+    assert (found.layout.workers, found.layout.threads, found.layout.memory) == (2, 4, 2**33)
+    assert options(cores=8, gpus=2, processes=4).layout.workers == 4
+    assert options(cores=9).layout.workers == 3
+    pool = pool_for(found, scheduler_file=Path("/d/s.json"), logs=Path("/d/logs"), environment={})
+    assert " --nworkers 2 --nthreads 4 " in " ".join(pool.spec.command)
+    assert " --gpus 2" in " ".join(pool.spec.command)
+    assert options(cores=2, gpus=4).layout.workers == 2, "each needs a core, and has two GPUs"
+
+
+def test_workers_are_bound_when_asked_only() -> None:
+    """bind= reaches the node, and is one of three words."""
+    places = {"scheduler_file": Path("/d/s.json"), "logs": Path("/d/logs"), "environment": {}}
+    words = pool_for(options(cores=8, bind="numa"), **places).spec.command  # type: ignore[arg-type]
+    assert words[words.index("--bind") + 1] == "numa"
+    words = pool_for(options(cores=8, bind="none"), **places).spec.command  # type: ignore[arg-type]
+    assert not {"--bind", "--gpus", "--job-memory"} & set(words)
+    with pytest.raises(ConfigurationError, match="socket"):
+        options(cores=8, bind="socket")
 
 
 def test_a_job_of_several_nodes_has_the_workers_of_each() -> None:

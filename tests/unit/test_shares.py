@@ -32,6 +32,13 @@ def test_threads_of_each_rank(
     assert threads(cpus, environ) == expected
 
 
+def test_a_quota_of_the_control_group_is_divided_too() -> None:
+    """Four ranks on sixteen CPUs with the time of eight."""
+    assert threads([ALL] * 4, {}, 8.0) == [2] * 4
+    assert threads([ALL] * 4, {}, 32.0) == [4] * 4
+    assert threads([frozenset({0, 1, 2, 3}), frozenset({4})], {}, 2.5) == [2, 1]
+
+
 @given(st.lists(st.frozensets(st.integers(0, 15), min_size=1), min_size=1, max_size=20))
 def test_threads_never_exceed_the_cores_but_for_one_each(cpus: list[frozenset[int]]) -> None:
     """Whatever the binding."""
@@ -43,7 +50,7 @@ def test_threads_never_exceed_the_cores_but_for_one_each(cpus: list[frozenset[in
 @pytest.mark.parametrize(
     ("text", "expected", "warned"),
     [
-        ("auto", 4 * GIB, False),
+        ("auto", (16 * GIB - (72 << 20)) // 4, False),
         ("0", 0, False),
         ("0.125", 2 * GIB, False),
         ("2 GiB", 2 * GIB, False),

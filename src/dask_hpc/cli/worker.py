@@ -19,7 +19,10 @@ from dask_hpc.model.tls import TLSFiles
 from dask_hpc.node import environment
 from dask_hpc.node.options import (
     DEATH_TIMEOUT,
+    Bind,
     WorkerOptions,
+    parse_bind,
+    parse_gpus,
     parse_nworkers,
     parse_resources,
     parse_seconds,
@@ -75,11 +78,17 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--tls-key", type=_FILE, help="With a plain address: the private key (PEM).")
 @click.option("--job-cores", type=int, help="Cores of the job, if its batch system is silent.")
 @click.option("--job-memory", help="Memory of the job, if its batch system is silent.")
+@click.option("--gpus", metavar="N|auto", help="GPUs of the job: one worker for each, GPU=1.")
+@click.option(
+    "--bind",
+    type=click.Choice([each.value for each in Bind]),
+    help="Bind each worker to cores of its own, or to a NUMA domain; default: none.",
+)
 @click.option("--insecure", is_flag=True, help="Accept a cluster without TLS.")
 def worker(**given: Any) -> None:
     """Run dask workers for the head at SCHEDULER, or named in --scheduler-file."""
     options = read_options(**given)
-    environment.ensure()
+    environment.ensure(options)
     from dask_hpc.node.supervisor import run
 
     code = run(options)
@@ -136,6 +145,8 @@ def read_options(
         "lifetime": parse_seconds,
         "lifetime_stagger": parse_seconds,
         "job_memory": parse_memory,
+        "gpus": parse_gpus,
+        "bind": parse_bind,
     }
     read: dict[str, Any] = {
         name: readers[name](value) if name in readers else value

@@ -108,7 +108,11 @@ def hands(orders: Mapping[str, Any], wanted: WorkerOptions) -> list[Hand]:
     with contextlib.suppress(OSError):  # the leader may be bound to its own rank's
         os.sched_setaffinity(0, frozenset().union(*cpus))
     threads = dict(
-        zip(orders["here"], shares.threads(cpus, snapshot.environ), strict=True),
+        zip(
+            orders["here"],
+            shares.threads(cpus, snapshot.environ, snapshot.cpu_quota),
+            strict=True,
+        ),
     )
     memory, notes = shares.memory(wanted.memory_limit, len(orders["here"]), len(ranks), snapshot)
     for note in notes:

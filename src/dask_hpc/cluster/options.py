@@ -12,7 +12,7 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from dask_hpc.drivers.base import Driver
 from dask_hpc.drivers.registry import DRIVERS
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.model.layout import Layout, layout_for
+from dask_hpc.node.options import Bind, parse_bind
 from dask_hpc.units import parse_memory, parse_walltime
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,39}(?:-[A-Za-z0-9_.]+)*")
@@ -49,6 +50,8 @@ class ClusterOptions:
         What starts the workers on each node, where a job has several; None is the batch system's.
     walltime, death_timeout, close_timeout
         Seconds.
+    bind
+        To what workers are bound.
     own
         What the batch system alone knows, as text, by keyword.
     """
@@ -76,6 +79,7 @@ class ClusterOptions:
     local_directory: str | None = None
     death_timeout: int = 120
     fork_preload: tuple[str, ...] = ()
+    bind: Bind = Bind.NONE
     worker_extra_args: tuple[str, ...] = ()
     dashboard: bool = True
     dashboard_port: int = 8787
@@ -85,8 +89,9 @@ class ClusterOptions:
 
     @property
     def layout(self) -> Layout:
-        """The workers of each node of a job."""
-        return layout_for(self.cores, workers=self.processes, memory=self.memory)
+        """The workers of each node of a job: one for each GPU unless `processes` says else."""
+        workers = self.processes or min(self.gpus, self.cores) or None
+        return layout_for(self.cores, workers=workers, memory=self.memory)
 
     @property
     def job_layout(self) -> Layout:
@@ -194,11 +199,16 @@ def _own_text(name: str, value: Any) -> str:
     return shlex.join(_lines(name, value))
 
 
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "memory": parse_memory,
+    "walltime": parse_walltime,
+    "bind": lambda value: parse_bind(str(value)),
+}
+
+
 def _checked(name: str, value: Any) -> Any:
-    if name == "memory":
-        return parse_memory(value)
-    if name == "walltime":
-        return parse_walltime(value)
+    if name in _READERS:
+        return _READERS[name](value)
     if name in ("death_timeout", "close_timeout"):
         return parse_walltime(_seconds(value))
     if name in ("cores", "processes", "gpus", "nodes", "dashboard_port", "scheduler_port"):

@@ -17,6 +17,7 @@ from dask_hpc.drivers.script import NODE, WORKER_PREFIX, run_by_interpreter
 from dask_hpc.launch.launchers import launch
 from dask_hpc.model.job import JobSpec
 from dask_hpc.model.pool import Pool
+from dask_hpc.node.options import Bind
 
 #: Name of the one pool.
 POOL = "default"
@@ -102,9 +103,10 @@ def _command(options: ClusterOptions, scheduler_file: Path) -> list[str]:
     command = [*_python(options.python), "-m", "dask_hpc", "worker"]
     command += ["--scheduler-file", str(scheduler_file), "--name", WORKER_PREFIX]
     command += ["--nworkers", str(layout.workers), "--nthreads", str(layout.threads)]
-    if layout.memory is not None:
-        command += ["--memory-limit", str(layout.memory)]
     for flag, value in (
+        ("--job-memory", options.memory and str(options.memory)),
+        ("--gpus", options.gpus and str(options.gpus)),
+        ("--bind", options.bind.value if options.bind is not Bind.NONE else None),
         ("--interface", options.interface),
         ("--local-directory", None if scratch else options.local_directory),
         ("--death-timeout", str(options.death_timeout)),

@@ -19,7 +19,8 @@ class Layout:
     threads
         Threads per worker.
     memory
-        Bytes per worker, or None where nothing bounds it.
+        Bytes of the job per worker, or None where nothing bounds it.  On its node, a worker gets a
+        little less: some are left to what runs beside it (:func:`dask_hpc.node.limits.headroom`).
     """
 
     workers: int
@@ -35,7 +36,7 @@ class Layout:
         return -(-cores // (self.workers * self.threads))
 
     def jobs_for_memory(self, memory: int) -> int:
-        """Jobs whose workers have at least this many bytes.
+        """Jobs that have at least this many bytes, as they ask the batch system for them.
 
         Raises
         ------

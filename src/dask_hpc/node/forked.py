@@ -13,6 +13,8 @@ import sys
 from enum import Enum, auto
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+#: proc(5): thousandths of all memory that a process counts for beyond what it uses.
+_OOM_SCORE, _WORKER_FIRST = "/proc/self/oom_score_adj", 200
 
 
 class _Role(Enum):
@@ -58,6 +60,7 @@ def _after_fork() -> None:
         return  # a process that a user's task forks is the user's business
     _Self.role = _Role.WORKER
     die_with(_Self.server)
+    _go_first()
     # The nanny may ask with SIGTERM, as the engine's do; Ctrl-C stays the supervisor's to answer.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -65,3 +68,14 @@ def _after_fork() -> None:
     random = sys.modules.get("numpy.random")
     if random is not None:  # unlike Python's own, numpy's global generator survives a fork
         random.seed()
+
+
+def _go_first() -> None:
+    """Have the kernel, if it runs out of memory, kill a worker rather than what starts it again."""
+    try:
+        with open(_OOM_SCORE, "r+", encoding="ascii") as file:  # noqa: PTH123  (twice as fast)
+            own = int(file.read())
+            file.seek(0)
+            file.write(str(min(1000, own + _WORKER_FIRST)))
+    except (OSError, ValueError):  # a container may hide it
+        pass

@@ -7,24 +7,35 @@ batch system and only the root control group.
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dask_hpc.errors import ConfigurationError, NodeError
 from dask_hpc.model.job_environment import cores_file, listed_cores, told_cores, told_memory
 from dask_hpc.model.layout import Layout, layout_for
+from dask_hpc.node import cgroups
 from dask_hpc.units import format_memory, parse_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
+    from dask_hpc.node.gpus import Devices, Present
     from dask_hpc.node.options import WorkerOptions
 
-#: Version 1 writes "no limit" as the largest multiple of the page size below 2**63.
-_NO_LIMIT = 1 << 60
+MIB = 1 << 20
 #: Batch systems round memory to MiB or pages: a limit this close above it is still the same one.
 _ROUNDING = 1.01
+#: What a job uses beside its workers: the supervisor, its fork server, the kernel's buffers.
+#: Measured in a control group, Python 3.11, engine 2026.8: 65 MiB, and 1.4 MiB for each worker's
+#: nanny and sockets.  Of a small job it takes no more than an eighth: there it is covered by the
+#: 47 MiB that each worker shares with the fork server, which count in its resident memory as well.
+_SUPERVISOR, _NANNY, _LARGEST_PART = 64 * MIB, 2 * MIB, 8
+#: How far a worker's address space exceeds what it uses: 310 MiB measured with one thread, most of
+#: it reserved by malloc and for stacks, and more with each thread.
+_ADDRESS_SPACE = 512 * MIB
+#: Cores of this one are slots, of which it has several per core.
+_SLOTS = "LOCAL_CPUS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,21 +47,30 @@ class Snapshot:
     environ
         The job's environment.
     affinity
-        Cores this process may use.
+        Cores this process may use; the kernel has applied cpusets.
     host_memory
         Bytes of the whole machine.
     cgroup_memory
         Limits in bytes of our control group and its ancestors.
+    cpu_quota
+        CPUs' worth of time our control group and its ancestors may use, or None.
+    process_memory
+        Limits in bytes of one process (getrlimit(2)), by name.
     listed_cores
         Cores here in the batch system's file of the job's nodes and the file's variable, where a
         job of several nodes is told them in no other way; else 0.
+    devices
+        GPUs that the machine has, whoever may use them; None if nobody looked.
     """
 
     environ: Mapping[str, str]
     affinity: int
     host_memory: int
     cgroup_memory: tuple[int, ...] = ()
+    cpu_quota: float | None = None
+    process_memory: tuple[tuple[str, int], ...] = ()
     listed_cores: tuple[int, str] = (0, "")
+    devices: Present | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +84,57 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Workers to start, and what to tell the user about them."""
+    """Workers to start, and what to tell the user about them.
+
+    Parameters
+    ----------
+    layout
+        Of the workers; None as memory is no limit.
+    notes
+        Warnings.
+    gpus
+        Of this job here; None where none are wanted.
+    """
 
     layout: Layout
     notes: tuple[str, ...] = ()
+    gpus: Devices | None = None
 
 
 def cores(snapshot: Snapshot, asked: int | None = None) -> Share:
-    """Cores of this job on this node.
+    """Cores of this job on this node: the smallest of all that bound them.
 
     Parameters
     ----------
     snapshot
         What the machine says.
     asked
-        What the job's script says, which goes first.
+        What the job's script says, which alone counts.
     """
-    if asked:
-        return Share(asked, "--job-cores")
+    return min(_core_bounds(snapshot, asked), key=lambda share: share.amount)
+
+
+def told(snapshot: Snapshot) -> Share | None:
+    """Cores of this job on this node as the batch system tells; None if it does not."""
     if snapshot.listed_cores[0]:
         return Share(*snapshot.listed_cores)
-    for number, name in told_cores(snapshot.environ):
-        return Share(number, name)
-    return Share(snapshot.affinity, "the machine", promised=False)
+    return next((Share(*each) for each in told_cores(snapshot.environ)), None)
+
+
+def _core_bounds(snapshot: Snapshot, asked: int | None) -> Iterator[Share]:
+    if asked:
+        yield Share(asked, "--job-cores")
+        return
+    share = told(snapshot)
+    if share is not None:
+        yield share
+        if share.source == _SLOTS:
+            return
+    source = "the machine" if share is None else "the affinity of this process"
+    yield Share(snapshot.affinity, source, promised=False)
+    if snapshot.cpu_quota is not None:
+        quota = max(1, int(snapshot.cpu_quota))
+        yield Share(quota, "the control group's quota", promised=False)
 
 
 def memory(snapshot: Snapshot, asked: int | None = None) -> Share:
@@ -102,6 +150,37 @@ def _memory_bounds(snapshot: Snapshot, asked: int | None) -> Iterator[Share]:
     for limit in snapshot.cgroup_memory:
         yield Share(limit, "the control group")
     yield Share(snapshot.host_memory, "the machine", promised=False)
+
+
+def headroom(room: int, workers: int) -> int:
+    """Bytes of a job that its workers must leave to what runs beside them.
+
+    Parameters
+    ----------
+    room
+        Bytes of the job on this node.
+    workers
+        On this node.
+    """
+    return min(_SUPERVISOR + workers * _NANNY, room // _LARGEST_PART)
+
+
+def for_workers(room: int, workers: int) -> int:
+    """Bytes for each worker when they divide what the headroom leaves."""
+    return (room - headroom(room, workers)) // workers
+
+
+def of_one_process(snapshot: Snapshot) -> Share | None:
+    """Bytes that one worker can use at most, whatever the job has; None without such a limit.
+
+    These limits hold for each process and not for their sum.  The address space is larger than what
+    is used of it, so a worker that may use all of it would run out before its memory policy acts.
+    """
+    bounds = [
+        Share(limit - min(_ADDRESS_SPACE, limit // 2) if name == "RLIMIT_AS" else limit, name)
+        for name, limit in snapshot.process_memory
+    ]
+    return min(bounds, key=lambda share: share.amount, default=None)
 
 
 def plan(options: WorkerOptions, snapshot: Snapshot) -> Plan:
@@ -125,14 +204,41 @@ def plan(options: WorkerOptions, snapshot: Snapshot) -> Plan:
         If more is asked than the job has.
     """
     have = cores(snapshot, options.job_cores)
-    room = memory(snapshot, options.job_memory)
-    workers = _workers(options, have.amount)
+    devices = None
+    if options.gpus:
+        from dask_hpc.node import gpus  # late, as few jobs have any
+
+        devices = gpus.of_job(snapshot.environ, options.gpus, snapshot.devices or gpus.NONE)
+    workers = _workers(options, have.amount, devices)
     threads = options.nthreads or max(1, have.amount // workers)
-    notes = _check_threads(workers, threads, have)
-    return Plan(Layout(workers, threads, _memory_limit(options, workers, room)), notes)
+    limit, notes = _memory_limit(options, workers, snapshot)
+    return Plan(
+        Layout(workers, threads, limit),
+        (
+            *_check_threads(workers, threads, tuple(_core_bounds(snapshot, options.job_cores))),
+            *notes,
+            *(devices.notes if devices else ()),
+        ),
+        devices,
+    )
 
 
-def _workers(options: WorkerOptions, have: int) -> int:
+def library_threads(options: WorkerOptions, snapshot: Snapshot) -> int:
+    """Threads that numpy's libraries may take in each thread of a worker, at least 1.
+
+    Raises
+    ------
+    NodeError
+        If more is asked than the job has.
+    """
+    layout = plan(options, snapshot).layout
+    have = cores(snapshot, options.job_cores).amount
+    return max(1, have // (layout.workers * layout.threads))
+
+
+def _workers(options: WorkerOptions, have: int, devices: Devices | None) -> int:
+    if options.nworkers in (None, "auto") and devices is not None:
+        return min(devices.count, have)
     if options.nworkers is None:
         return 1
     if options.nworkers == "auto":
@@ -144,33 +250,68 @@ def _workers(options: WorkerOptions, have: int) -> int:
     return options.nworkers
 
 
-def _check_threads(workers: int, threads: int, have: Share) -> tuple[str, ...]:
+def _check_threads(workers: int, threads: int, bounds: tuple[Share, ...]) -> tuple[str, ...]:
     total = workers * threads
-    if total <= have.amount:
+    exceeded = [share for share in bounds if total > share.amount]
+    if not exceeded:
         return ()
+    promises = [share for share in exceeded if share.promised]
+    have = min(promises or exceeded, key=lambda share: share.amount)
     message = (
         f"{workers} workers x {threads} threads = {total} threads on {have.amount} cores"
         f" ({have.source})"
     )
-    if have.promised:
+    if promises:
         raise NodeError(message, hint="ask for more cores, or fewer --nworkers or --nthreads")
     return (message,)
 
 
-def _memory_limit(options: WorkerOptions, workers: int, room: Share) -> int | None:
+def _memory_limit(
+    options: WorkerOptions, workers: int, snapshot: Snapshot
+) -> tuple[int | None, tuple[str, ...]]:
+    """Bytes for each worker, None for no limit; and warnings."""
+    room = memory(snapshot, options.job_memory)
     limit = asked_memory(options.memory_limit, room.amount)
     if limit is None:
-        return None
-    fits = room.amount // workers
-    if limit == 0:
-        return fits
-    if workers * limit > room.amount * _ROUNDING:
-        raise NodeError(
-            f"{workers} workers x {format_memory(limit)} = {format_memory(workers * limit)}"
-            f" of memory, and the job has {format_memory(room.amount)} ({room.source})",
-            hint="ask for more memory, or a smaller --memory-limit or fewer workers",
+        return None, ()
+    notes = [] if limit else _less_than_said(options, room)
+    if limit:
+        notes = _check_memory(workers, limit, room)
+        fits = room.amount // workers  # rounded as the batch system did
+        limit = min(limit, fits) if limit * workers <= room.amount * _ROUNDING else limit
+    bound = of_one_process(snapshot)
+    if bound is not None and bound.amount < limit:
+        notes.append(
+            f"a worker may have {format_memory(limit)}, but one process no more than"
+            f" {format_memory(bound.amount)} ({bound.source})"
         )
-    return min(limit, fits)
+    limit = limit or for_workers(room.amount, workers)
+    return limit if bound is None else min(limit, bound.amount), tuple(notes)
+
+
+def _less_than_said(options: WorkerOptions, room: Share) -> list[str]:
+    if options.job_memory is None or options.job_memory <= room.amount * _ROUNDING:
+        return []
+    said, have = format_memory(options.job_memory), format_memory(room.amount)
+    return [f"the job was to have {said}, and has {have} ({room.source}), which its workers divide"]
+
+
+def _check_memory(workers: int, limit: int, room: Share) -> list[str]:
+    total = workers * limit
+    message = (
+        f"{workers} workers x {format_memory(limit)} = {format_memory(total)} of memory, and the"
+        f" job has {format_memory(room.amount)} ({room.source})"
+    )
+    if total <= room.amount - headroom(room.amount, workers):
+        return []
+    if total <= room.amount * _ROUNDING:
+        own = format_memory(headroom(room.amount, workers))
+        return [f"{message}: less than {own} is left for the processes beside them"]
+    if room.promised:
+        raise NodeError(
+            message, hint="ask for more memory, or a smaller --memory-limit or fewer workers"
+        )
+    return [message]
 
 
 def asked_memory(text: str, room: int) -> int | None:
@@ -190,63 +331,40 @@ def asked_memory(text: str, room: int) -> int | None:
     return round(number * room) if number <= 1 else int(number)
 
 
-def cgroup_files(text: str, root: str = "/sys/fs/cgroup") -> list[str]:
-    """Files that may hold a memory limit of ours, our group first, then its ancestors.
+def look(*, devices: bool = False) -> Snapshot:
+    """Read the machine.
 
     Parameters
     ----------
-    text
-        Of ``/proc/self/cgroup`` (cgroups(7)): lines of ``id:controllers:path``.
-    root
-        Where control groups are mounted.
-
-    Returns
-    -------
-    list of str
-        Some need not exist: a container may see only its own part of the tree.
+    devices
+        Whether to look for GPUs.
     """
-    files = []
-    for line in text.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        group = PurePosixPath(path)
-        groups = [str(group).strip("/"), *(str(parent).strip("/") for parent in group.parents)]
-        if "memory" in controllers.split(","):
-            files += [f"{root}/memory/{group}/memory.limit_in_bytes" for group in groups]
-        elif not controllers:
-            files += [f"{root}/{group}/memory.max" for group in groups]
-    return [file.replace("//", "/") for file in dict.fromkeys(files)]
-
-
-def cgroup_limits(contents: Iterable[str]) -> tuple[int, ...]:
-    """Limits in bytes among the contents of such files; "max" and v1's huge number are none."""
-    values = (int(text) for content in contents if (text := content.strip()).isdecimal())
-    return tuple(value for value in values if 0 < value < _NO_LIMIT)
-
-
-def look() -> Snapshot:
-    """Read the machine."""
     return Snapshot(
         environ=os.environ,
         affinity=len(os.sched_getaffinity(0)),
         host_memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        cgroup_memory=cgroup_limits(_read_all(cgroup_files(_read("/proc/self/cgroup")))),
+        cgroup_memory=cgroups.memory_limits(cgroups.own_groups("memory"), cgroups.read_file),
+        cpu_quota=cgroups.cpu_quota(cgroups.own_groups("cpu"), cgroups.read_file),
+        process_memory=_process_limits(),
         listed_cores=_listed_cores(),
+        devices=_devices() if devices else None,
     )
+
+
+def _devices() -> Present:
+    from dask_hpc.node import gpus
+
+    return gpus.look()
+
+
+def _process_limits() -> tuple[tuple[str, int], ...]:
+    # RLIMIT_RSS bounds nothing since Linux 2.4.30: there it is a batch system's word to its jobs.
+    names = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_RSS")
+    soft = ((name, resource.getrlimit(getattr(resource, name))[0]) for name in names)
+    return tuple((name, limit) for name, limit in soft if limit not in (resource.RLIM_INFINITY, 0))
 
 
 def _listed_cores() -> tuple[int, str]:
     name = cores_file(os.environ)
-    text = _read(os.environ.get(name, "")) if name else ""
+    text = cgroups.read_file(os.environ.get(name, "")) if name else ""
     return listed_cores(text, os.uname().nodename), name
-
-
-def _read_all(files: Iterable[str]) -> Iterator[str]:
-    return (_read(file) for file in files)
-
-
-def _read(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError:  # not there, or not for us: then it bounds nothing we know of
-        return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from dask_hpc.errors import ConfigurationError
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 
 #: Seconds a job waits for its head before it gives its cores back.
 DEATH_TIMEOUT = 60.0
+
+
+class Bind(StrEnum):
+    """To what workers are bound."""
+
+    NONE = "none"  # the kernel moves them among all CPUs of the job
+    CORE = "core"  # each to cores of its own, of one NUMA domain where they fit
+    NUMA = "numa"  # each to all of the job's CPUs in one NUMA domain, shared with others there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +76,13 @@ class WorkerOptions:
         Seconds after which a worker retires, how far that varies, whether it starts again.
     job_cores, job_memory
         What the job has on this node (cores, bytes), where its batch system does not tell.
+    gpus
+        Of the job on this node, to be dealt to the workers: a number, ``"auto"`` for all that it
+        has, None for none; without `nworkers`, as many workers.
+    bind
+        To what workers are bound.
+    dask_cuda
+        Whether workers have what dask-cuda adds.
     tls
         Identity to use with a plain address.
     insecure
@@ -106,6 +122,9 @@ class WorkerOptions:
     lifetime_restart: bool | None = None
     job_cores: int | None = None
     job_memory: int | None = None
+    gpus: int | Literal["auto"] | None = None
+    bind: Bind = Bind.NONE
+    dask_cuda: bool = False
     tls: TLSFiles | None = None
     insecure: bool = False
     worker_options: Mapping[str, Any] = field(default_factory=dict)
@@ -157,6 +176,37 @@ def parse_nworkers(text: str) -> int | Literal["auto"]:
         raise ConfigurationError(
             f"--nworkers {text!r} is not a number", hint='write a number or "auto"'
         ) from None
+
+
+def parse_bind(text: str) -> Bind:
+    """Read ``bind=``.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none of the words.
+    """
+    try:
+        return Bind(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"workers cannot be bound to {text!r}", hint=f"bind is one of {', '.join(Bind)}"
+        ) from None
+
+
+def parse_gpus(text: str) -> int | Literal["auto"]:
+    """Read ``--gpus``.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is neither a number nor ``"auto"``.
+    """
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise ConfigurationError(f"--gpus {text!r} is not a number", hint='a number, or "auto"')
+    return int(text)
 
 
 def parse_seconds(text: str) -> float:
@@ -217,7 +267,8 @@ def worker_names(options: WorkerOptions, count: int, *, unique: str) -> list[str
         ``NAME-k`` or ``NAME-NODE.k``, or the bare name of a worker that stands alone (a number
         stays a number: that is how the engine's own clusters know their workers).
     """
-    if options.name is not None and options.nworkers is None and options.node is None:
+    alone = options.nworkers is None and options.node is None and count == 1
+    if options.name is not None and alone:
         return [int(options.name) if options.name.isdecimal() else options.name]
     base = unique if options.name is None else options.name
     node = "" if options.node is None else f"{options.node}."

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from dask_hpc.node.limits import Snapshot
 
 
-def threads(cpus: Sequence[AbstractSet[int]], environ: Mapping[str, str]) -> list[int]:
+def threads(
+    cpus: Sequence[AbstractSet[int]], environ: Mapping[str, str], quota: float | None = None
+) -> list[int]:
     """Threads for each rank of a node.
 
     A CPU that several ranks may use is divided among them: ranks that are bound get what they are
@@ -33,6 +35,8 @@ def threads(cpus: Sequence[AbstractSet[int]], environ: Mapping[str, str]) -> lis
         Of each rank.
     environ
         A batch system that tells how many cores the job has here is believed.
+    quota
+        CPUs' worth of time that all of them have together, or None.
 
     Returns
     -------
@@ -41,7 +45,8 @@ def threads(cpus: Sequence[AbstractSet[int]], environ: Mapping[str, str]) -> lis
     """
     users = Counter(cpu for each in cpus for cpu in each)
     told = _told(environ, len(cpus))
-    shares = [sum((Fraction(1, users[cpu]) for cpu in each), Fraction(0)) for each in cpus]
+    part = min(Fraction(1), Fraction(quota) / max(1, len(users))) if quota else Fraction(1)
+    shares = [sum((part / users[cpu] for cpu in each), Fraction(0)) for each in cpus]
     most = Fraction(told) if told else Fraction(sum(len(each) for each in cpus))
     return [max(1, int(min(share, most))) for share in shares]
 
@@ -78,7 +83,9 @@ def memory(text: str, ranks: int, workers: int, snapshot: Snapshot) -> tuple[int
     if asked is None:
         return 0, ()
     if asked == 0:
-        return room.amount // max(ranks, 1), ()
+        each = limits.for_workers(room.amount, max(ranks, 1))
+        bound = limits.of_one_process(snapshot)
+        return each if bound is None else min(each, bound.amount), ()
     fits = room.amount // max(workers, 1)
     if asked <= fits:
         return asked, ()

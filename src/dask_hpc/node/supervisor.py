@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from dask_hpc.errors import HPCError
 from dask_hpc.node import ending, head, interface, limits, spawn
-from dask_hpc.node.crew import equal_hands
+from dask_hpc.node.crew import bound, equal_hands
 from dask_hpc.node.ending import Ending, ExitCode
 
 if TYPE_CHECKING:
@@ -138,14 +138,21 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _run(wanted: WorkerOptions) -> Ending:
-    plan = limits.plan(wanted, limits.look())
-    for note in plan.notes:
-        say(f"warning: {note}")
+    if wanted.worker_class is not None:
+        from dask_hpc.node import cuda
+
+        wanted = cuda.understood(wanted)
+    snapshot = limits.look(devices=bool(wanted.gpus))
+    plan = limits.plan(wanted, snapshot)
+    places, note = bound(wanted, plan.layout, snapshot)
+    for each in filter(None, (*plan.notes, note)):
+        say(f"warning: {each}")
+    hands = equal_hands(wanted, plan.layout, places=places, devices=plan.gpus)
     _raise_descriptor_limit()
     server = spawn.start(_modules(wanted))
     try:
         found = head.find(wanted)
-        return asyncio.run(_supervise(wanted, equal_hands(wanted, plan.layout), found))
+        return asyncio.run(_supervise(wanted, hands, found))
     finally:
         spawn.stop(server)
 
@@ -202,11 +209,22 @@ class _Job:
         }
         if hand.environ:
             own["env"] = dict(hand.environ)
+        if hand.gpus:
+            own["resources"] = {"GPU": hand.gpus, **self.wanted.resources}
+        if hand.gpus and self.wanted.dask_cuda:
+            from dask_hpc.node import cuda
+
+            own |= cuda.spilling(hand.environ, hand.memory)
         kind = nanny_class(self.wanted.worker_class)
         return kind(self.head.address, **{**shared, **own, **self.wanted.worker_options})
 
     def _nanny_options(self) -> dict[str, Any]:
         wanted = self.wanted
+        preload, arguments = list(wanted.preload), list[Any](wanted.preload_argv)
+        if wanted.dask_cuda:
+            from dask_hpc.node import cuda
+
+            preload, arguments = cuda.preloads(wanted)
         optional = {
             "lifetime": wanted.lifetime,
             "lifetime_stagger": wanted.lifetime_stagger,
@@ -220,8 +238,8 @@ class _Job:
             "local_directory": wanted.local_directory,
             "death_timeout": wanted.death_timeout,
             "resources": dict(wanted.resources) or None,
-            "preload": list(wanted.preload) or None,
-            "preload_argv": list(wanted.preload_argv) or None,
+            "preload": preload or None,
+            "preload_argv": arguments or None,
             "preload_nanny": list(wanted.preload_nanny) or None,
             "dashboard": False,
             **{name: value for name, value in optional.items() if value is not None},
@@ -239,9 +257,10 @@ class _Job:
         signalled = asyncio.create_task(self._signalled())
         gone = asyncio.create_task(self._head_gone())
         ended = asyncio.create_task(self._start_and_wait())
-        tasks = (signalled, gone, ended)
+        watch = asyncio.create_task(self._watch_memory())
+        tasks = (signalled, gone, ended, watch)
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks[:3], return_when=asyncio.FIRST_COMPLETED)
             first = next(task for task in (ended, signalled, gone) if task in done)
             if first is gone:
                 await asyncio.wait([ended], timeout=GONE_SECONDS)
@@ -297,6 +316,11 @@ class _Job:
             if (self.doubt.is_set() or restarting) and not await self.head.answers(DOUBT_SECONDS):
                 return ending.head_gone(self.head.address)
             self.doubt.clear()
+
+    async def _watch_memory(self) -> None:
+        from dask_hpc.node.memory_watch import MemoryWatch  # workers are starting meanwhile
+
+        await MemoryWatch(self.nannies).run()
 
     async def _close(self, reason: str) -> None:
         closing = [nanny.close(timeout=CLOSE_SECONDS, reason=reason) for nanny in self.nannies]
