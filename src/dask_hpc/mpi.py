@@ -64,7 +64,8 @@ def initialize(
     Parameters
     ----------
     interface
-        Network interface of scheduler and workers, such as ``"ib0"``.
+        Network interface of scheduler and workers: a name such as ``"ib0"``, candidates
+        (``"hsn0,ib0"``), a pattern (``"ib*"``) or ``"auto"``; each node chooses among its own.
     nthreads
         Threads of each worker; None is its rank's part of the node's cores.
     local_directory

@@ -228,7 +228,7 @@ def read_command(*words: str) -> LaunchOptions:
     return read
 
 
-@pytest.mark.parametrize("protocol", ["tcp", "ucx", "inproc"])
+@pytest.mark.parametrize("protocol", ["tcp", "ws"])
 def test_a_protocol_without_encryption_must_be_asked_for(protocol: str) -> None:
     """By one more word."""
     with pytest.raises(ConfigurationError, match="neither encryption nor authentication"):

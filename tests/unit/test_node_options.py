@@ -1,8 +1,7 @@
-"""Options of a node supervisor, its endings, and the address of its interface."""
+"""Options of a node supervisor, and its endings."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from dask_hpc.cli import worker as cli
 from dask_hpc.errors import ConfigurationError, HeadUnreachable, HPCError, NodeError
-from dask_hpc.node import ending, environment, interface, options
+from dask_hpc.node import ending, environment, options
 from dask_hpc.node.options import WorkerOptions
 
 
@@ -27,6 +26,7 @@ def make(**wanted: object) -> WorkerOptions:
         ({"interface": "ib0", "host": "h"}, "both say where to listen"),
         ({"nworkers": 0}, "leaves nothing to run"),
         ({"worker_class": "Worker"}, "no import path"),
+        ({"interface": "ib0,"}, "neither a name nor a pattern"),
         ({"nthreads": 0}, "at least one thread"),
         ({"node": "big-01"}, "cannot be a part of a worker's name"),
     ],
@@ -127,34 +127,6 @@ def test_a_missing_or_random_hash_seed_is_fixed_and_the_users_word_stays() -> No
     users = {**environment.DEFAULTS, "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "4"}
     assert environment.missing(users) == {}
     assert environment.missing({**users, "PYTHONHASHSEED": "random"}) == {"PYTHONHASHSEED": "6640"}
-
-
-# --- the interface -------------------------------------------------------------------------------
-
-INTERFACES = {
-    "lo": [ip_address("127.0.0.1")],
-    "ib0": [ip_address("fd00::1"), ip_address("10.1.0.1")],
-    "ib1": [ip_address("fd00::2")],
-    "down": [],
-}
-
-
-def test_the_interface_gives_its_ipv4_address_else_ipv6_in_brackets() -> None:
-    """As the engine wants an address."""
-    assert interface.address_of("ib0", INTERFACES) == "10.1.0.1"
-    assert interface.address_of("ib1", INTERFACES) == "[fd00::2]"
-
-
-@pytest.mark.parametrize("name", ["eth9", "down"])
-def test_an_interface_without_address_is_an_error_that_lists_the_others(name: str) -> None:
-    """Names alone do not tell which network they are."""
-    with pytest.raises(NodeError, match=r"ib0 \(fd00::1, 10\.1\.0\.1\)"):
-        interface.address_of(name, INTERFACES)
-
-
-def test_this_machine_has_a_loopback() -> None:
-    """The edge reads real interfaces."""
-    assert interface.address_of("lo", interface.read_interfaces()) == "127.0.0.1"
 
 
 # --- endings -------------------------------------------------------------------------------------

@@ -31,7 +31,9 @@ _WORKERS = (
 @click.option("--scheduler-file", type=_FILE, help="Written once the scheduler listens.")
 @click.option("--scheduler-port", type=int, default=0, help="Default: any.")
 @click.option("--scheduler-rank", type=int, default=0, show_default=True, help="Of the scheduler.")
-@click.option("--interface", help="Network interface to listen on, for example ib0.")
+@click.option(
+    "--interface", help="Network interface: a name, candidates (hsn0,ib0), a pattern (ib*) or auto."
+)
 @click.option("--protocol", help="Default: tls; another one needs --insecure.")
 @click.option("--nthreads", type=int, help="Per worker; default: its rank's part of the cores.")
 @click.option(

@@ -7,9 +7,12 @@ import click
 
 @click.command()
 @click.option("--scheduler-file", required=True, type=click.Path(dir_okay=False), metavar="FILE")
-@click.option("--interface", help="Network interface such as ib0.")
+@click.option(
+    "--interface", help="Network interface: a name, candidates (hsn0,ib0), a pattern (ib*) or auto."
+)
 @click.option("--host", help="Address to listen on, instead of an interface.")
 @click.option("--port", type=int, default=0, help="Port; default: a free one.")
+@click.option("--protocol", help="Default: tls; another one, such as ucxx, needs --insecure.")
 @click.option("--dashboard/--no-dashboard", default=True, help="Serve the dashboard on localhost.")
 @click.option("--dashboard-port", type=int, default=8787, help="Port on localhost.")
 @click.option("--name", default="by-hand", help="Name of the cluster.")
@@ -19,6 +22,7 @@ def scheduler(
     interface: str | None,
     host: str | None,
     port: int,
+    protocol: str | None,
     dashboard: bool,  # noqa: FBT001  (click passes flags so)
     dashboard_port: int,
     name: str,
@@ -37,6 +41,7 @@ def scheduler(
             interface=interface,
             host=host,
             port=port,
+            protocol=protocol,
             dashboard_port=dashboard_port if dashboard else None,
             insecure=insecure,
         )

@@ -47,7 +47,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help='Per worker: "auto" divides the job\'s memory, 0 is no limit, a fraction, or "4 GiB".',
 )
-@click.option("--interface", help="Network interface to listen on, for example ib0.")
+@click.option(
+    "--interface", help="Network interface: a name, candidates (hsn0,ib0), a pattern (ib*) or auto."
+)
 @click.option("--host", help="Address to listen on, instead of an interface.")
 @click.option("--protocol", help="Of the workers; default: the head's.")
 @click.option("--local-directory", help="Scratch directory of the workers.")

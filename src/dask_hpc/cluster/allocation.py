@@ -29,6 +29,7 @@ from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import ClusterDirectory, claim
 from dask_hpc.cluster.joining import HeadScheduler, check_room
+from dask_hpc.cluster.listening import listening
 from dask_hpc.cluster.options import ClusterOptions, check_name, warn_insecure
 from dask_hpc.cluster.peer import log_level
 from dask_hpc.cluster.place import Allocation
@@ -144,13 +145,14 @@ class AllocationCluster(Cluster):
                 await asyncio.to_thread(name_in_dask_config, tls)
             self.security = engine_security(tls) if tls else Security(require_encryption=False)
             self.directory = await claim(self.name, log_directory=self.options.log_directory)
-            await self._start_scheduler()
+            others = await self._start_scheduler()
             rendezvous.write(
                 self.directory.scheduler_file,
                 self.scheduler.identity(),
                 cluster=self.name,
                 owner=getpass.getuser(),
                 tls=tls,
+                others=others,
             )
             await self._start_workers(self.directory)
             self.scheduler_comm = rpc(
@@ -162,25 +164,21 @@ class AllocationCluster(Cluster):
             await self._close()
             raise
 
-    async def _start_scheduler(self) -> None:
+    async def _start_scheduler(self) -> list[str]:
+        """Start it; its other addresses."""
         check_room(self.allocation.nodes * self.workers)
         wanted = self.options
-        try:
-            self._scheduler = await HeadScheduler(
-                protocol="tcp" if wanted.insecure else "tls",
-                security=self.security,
-                interface=None if wanted.host else wanted.scheduler_interface or wanted.interface,
-                host=wanted.host,
-                port=wanted.scheduler_port,
-                dashboard=wanted.dashboard,
-                dashboard_address=f"127.0.0.1:{wanted.dashboard_port}",
-            )
-        except ValueError as error:
-            raise ConfigurationError(
-                f"the scheduler cannot listen as asked: {error}",
-                hint="scheduler_interface= names an interface of this node",
-            ) from None
+        place = listening(wanted.scheduler_interface or wanted.interface, wanted.host)
+        self._scheduler = await HeadScheduler(
+            protocol=wanted.scheme,
+            security=self.security,
+            host=place.host,
+            port=wanted.scheduler_port,
+            dashboard=wanted.dashboard,
+            dashboard_address=f"127.0.0.1:{wanted.dashboard_port}",
+        )
         self.scheduler.add_plugin(self._membership)
+        return place.other_addresses(self._scheduler)
 
     async def _start_workers(self, directory: ClusterDirectory) -> None:
         self._crew = Crew(self.name, self.options, directory)

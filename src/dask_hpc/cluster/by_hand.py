@@ -13,9 +13,11 @@ from distributed import Security
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.joining import HeadScheduler
+from dask_hpc.cluster.listening import listening
 from dask_hpc.cluster.options import warn_insecure
 from dask_hpc.cluster.security import engine_security, ensure_identity
 from dask_hpc.launch import rendezvous
+from dask_hpc.node.protocol import scheme
 
 
 async def run_scheduler(
@@ -27,6 +29,7 @@ async def run_scheduler(
     port: int,
     dashboard_port: int | None,
     insecure: bool,
+    protocol: str | None = None,
 ) -> None:
     """Run a scheduler until SIGINT or SIGTERM.
 
@@ -43,7 +46,16 @@ async def run_scheduler(
         On localhost, or None for no dashboard.
     insecure
         No encryption, no authentication.
+    protocol
+        None is tls, or tcp if `insecure`.
+
+    Raises
+    ------
+    ConfigurationError
+        If this machine has no such interface, or no such protocol.
     """
+    protocol = scheme(protocol, insecure=insecure)
+    place = listening(interface, host)
     tls = None
     if insecure:
         warn_insecure()
@@ -54,15 +66,21 @@ async def run_scheduler(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with HeadScheduler(
-        protocol="tls" if tls else "tcp",
+        protocol=protocol,
         security=engine_security(tls) if tls else Security(require_encryption=False),
-        interface=interface,
-        host=host,
+        host=place.host,
         port=port,
         dashboard=dashboard_port is not None,
         dashboard_address=f"127.0.0.1:{dashboard_port or 0}",
     ) as scheduler:
-        rendezvous.write(path, scheduler.identity(), cluster=name, owner=getpass.getuser(), tls=tls)
+        rendezvous.write(
+            path,
+            scheduler.identity(),
+            cluster=name,
+            owner=getpass.getuser(),
+            tls=tls,
+            others=place.other_addresses(scheduler),
+        )
         ours = rendezvous.read(path)
         _say(f"scheduler at {scheduler.address}, scheduler file {path}")
         if dashboard_port is not None:

@@ -20,11 +20,12 @@ import dask.config
 from distributed import Scheduler, Security
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
-from distributed.utils import get_ip_interface, silence_logging_cmgr
+from distributed.utils import silence_logging_cmgr
 
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.joining import HeadScheduler
+from dask_hpc.cluster.listening import Listening, listening
 from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.pools import POOL, job_environment, pool_for
 from dask_hpc.cluster.security import engine_security
@@ -34,7 +35,6 @@ from dask_hpc.control.ports import Place
 from dask_hpc.control.reaper import GOODBYE
 from dask_hpc.drivers.base import Driver
 from dask_hpc.drivers.script import job_script
-from dask_hpc.errors import ConfigurationError
 from dask_hpc.launch import rendezvous
 from dask_hpc.model.tls import TLSFiles
 
@@ -151,6 +151,7 @@ class Head:
         )
         self.script = job_script(self.pool.spec, driver)
         self.scheduler: Scheduler
+        self._place: Listening
         self.controller: Controller
         self._journal: Journal
         self._membership: Membership
@@ -172,10 +173,16 @@ class Head:
         OSError
             If the cluster directory cannot be written.
         """
+        wanted = self.options
+        self._place = listening(
+            wanted.scheduler_interface or wanted.interface,
+            wanted.host,
+            local=self.driver.name == "local",
+        )
         self.scheduler = await HeadScheduler(
-            protocol="tls" if self.tls else "tcp",
+            protocol=wanted.scheme,
             security=self.security,
-            host=self._host(),
+            host=self._place.host,
             port=self.options.scheduler_port,
             dashboard=self.options.dashboard,
             dashboard_address=f"127.0.0.1:{self.options.dashboard_port}",
@@ -209,6 +216,7 @@ class Head:
             cluster=self.name,
             owner=getpass.getuser(),
             tls=self.tls,
+            others=self._place.other_addresses(self.scheduler),
         )
         self._guardian = _start_guardian(self.directory)
         self._loop_task = asyncio.create_task(self._live(), name="dask-hpc head")
@@ -230,18 +238,6 @@ class Head:
         else:  # Client.shutdown(), or an idle timeout
             self.controller.give_up("its scheduler was shut down: its jobs are cancelled")
             await self.controller.close(self.options.close_timeout)
-
-    def _host(self) -> str | None:
-        interface = self.options.scheduler_interface or self.options.interface
-        if self.options.host or not interface:
-            return self.options.host or ("127.0.0.1" if self.driver.name == "local" else None)
-        try:
-            return str(get_ip_interface(interface))
-        except ValueError as error:
-            raise ConfigurationError(
-                f"the scheduler cannot use interface {interface!r}: {error}",
-                hint="scheduler_interface= names the one of this machine, interface= the nodes'",
-            ) from None
 
     def running_workers(self) -> int:
         """Workers that have joined and take tasks (one that just registered is about to)."""

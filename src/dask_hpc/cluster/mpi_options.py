@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dask_hpc.errors import ConfigurationError
+from dask_hpc.node import fabric
+from dask_hpc.node.protocol import scheme
 
 _ENGINES_OWN = ("distributed.Worker", "distributed.Nanny", "dask.distributed.Worker")
 
@@ -32,7 +34,7 @@ class LaunchOptions:
     scheduler_port
         0 for any.
     interface, protocol
-        Of scheduler and workers.
+        Of scheduler and workers; each node chooses its own interface.
     dashboard, dashboard_address
         Of the scheduler; only the port of the address is heeded: it listens on this machine alone.
     insecure
@@ -54,12 +56,9 @@ class LaunchOptions:
     workers: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.protocol not in (None, "tls", "wss") and not self.insecure:
-            raise ConfigurationError(
-                f"protocol {self.protocol!r} has neither encryption nor authentication: who reaches"
-                " the cluster runs code as you",
-                hint="leave it out, or say --insecure (insecure=True) as well",
-            )
+        scheme(self.protocol, insecure=self.insecure)
+        if self.interface is not None:
+            fabric.candidates(self.interface)
         if self.scheduler_rank is not None and self.scheduler_rank < 0:
             raise ConfigurationError("a rank is 0 or more", hint="--scheduler-rank 0")
 

@@ -27,12 +27,14 @@ from distributed.utils import get_ip, silence_logging_cmgr
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.joining import HeadScheduler, check_room
+from dask_hpc.cluster.listening import usable
 from dask_hpc.cluster.mpi_launch import say
 from dask_hpc.cluster.security import engine_security, ensure_identity
 from dask_hpc.errors import HPCError
 from dask_hpc.launch import rendezvous
 from dask_hpc.launch.rendezvous import Rendezvous
-from dask_hpc.node import forked, interface, spawn
+from dask_hpc.node import forked, spawn
+from dask_hpc.node.protocol import UCX, scheme
 
 #: Exit code of workers whose scheduler has gone without closing them.
 LOST = 1
@@ -74,8 +76,9 @@ def run(orders: dict[str, Any], crew: Callable[[Rendezvous], int]) -> int:
     check_room(orders["workers_in_all"])
     tls = None if wanted["insecure"] else ensure_identity()
     host = _host(wanted["interface"])
-    with _reserved(host, wanted["port"]) as port:
-        address = f"{wanted['protocol'] or ('tls' if tls else 'tcp')}://{host}:{port}"
+    protocol = scheme(wanted["protocol"], insecure=wanted["insecure"])
+    with _reserved(host, wanted["port"], shared=protocol not in UCX) as port:
+        address = f"{protocol}://{host}:{port}"
         found = Rendezvous(address, tls=tls)
         pid = _fork(lambda: crew(found)) if orders["ranks"] else None
         return asyncio.run(_Served(orders, found, pid).run(host, port))
@@ -83,21 +86,25 @@ def run(orders: dict[str, Any], crew: Callable[[Rendezvous], int]) -> int:
 
 def _host(name: str | None) -> str:
     if name:
-        return interface.address_of(name, interface.read_interfaces())
+        return usable(name)[0].host
     return str(get_ip())
 
 
 @contextlib.contextmanager
-def _reserved(host: str, port: int) -> Iterator[int]:
+def _reserved(host: str, port: int, *, shared: bool) -> Iterator[int]:
     """Have the kernel keep a port for the scheduler, so that its address is known before it runs.
 
-    A socket that is bound but does not listen lets another one of ours listen there.
+    A socket that is bound but does not listen lets another one of ours listen there; UCX does not
+    ask for that (`shared`), and has to hope that nobody comes between.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as keeper:
         keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         keeper.bind((host.strip("[]"), port))
-        yield int(keeper.getsockname()[1])
+        found = int(keeper.getsockname()[1])
+        if not shared:
+            keeper.close()
+        yield found
 
 
 def _fork(run: Callable[[], int]) -> int:

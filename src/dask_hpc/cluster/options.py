@@ -23,6 +23,7 @@ from dask_hpc.drivers.base import Driver
 from dask_hpc.drivers.registry import DRIVERS
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.model.layout import Layout, layout_for
+from dask_hpc.node import fabric, protocol
 from dask_hpc.node.options import Bind, parse_bind
 from dask_hpc.units import parse_memory, parse_walltime
 
@@ -76,6 +77,7 @@ class ClusterOptions:
     scheduler_interface: str | None = None
     host: str | None = None
     scheduler_port: int = 0
+    protocol: str | None = None
     local_directory: str | None = None
     death_timeout: int = 120
     fork_preload: tuple[str, ...] = ()
@@ -92,6 +94,11 @@ class ClusterOptions:
         """The workers of each node of a job: one for each GPU unless `processes` says else."""
         workers = self.processes or min(self.gpus, self.cores) or None
         return layout_for(self.cores, workers=workers, memory=self.memory)
+
+    @property
+    def scheme(self) -> str:
+        """Protocol of the scheduler and the workers."""
+        return protocol.scheme(self.protocol, insecure=self.insecure)
 
     @property
     def job_layout(self) -> Layout:
@@ -149,6 +156,7 @@ def resolve(
     checked = {name: _checked(name, value) for name, value in values.items()}
     options = ClusterOptions(**checked, own=own)
     options.layout  # noqa: B018  (raises when workers do not fit)
+    options.scheme  # noqa: B018  (raises when it is not installed, or not encrypted)
     return options
 
 
@@ -199,13 +207,6 @@ def _own_text(name: str, value: Any) -> str:
     return shlex.join(_lines(name, value))
 
 
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "memory": parse_memory,
-    "walltime": parse_walltime,
-    "bind": lambda value: parse_bind(str(value)),
-}
-
-
 def _checked(name: str, value: Any) -> Any:
     if name in _READERS:
         return _READERS[name](value)
@@ -213,8 +214,6 @@ def _checked(name: str, value: Any) -> Any:
         return parse_walltime(_seconds(value))
     if name in ("cores", "processes", "gpus", "nodes", "dashboard_port", "scheduler_port"):
         return _whole(name, value)
-    if name in ("dashboard", "insecure"):
-        return bool(value)
     if name == "worker_extra_args":
         return tuple(word for line in _lines(name, value) for word in _shell_words(line))
     if name == "job_extra_directives" and isinstance(value, Mapping):
@@ -224,6 +223,22 @@ def _checked(name: str, value: Any) -> Any:
     if name == "log_directory":  # the head makes it: its variables are those of this process
         value = os.path.expandvars(value)
     return str(Path(value).expanduser()) if name.endswith("_directory") else str(value)
+
+
+def _interface(value: Any) -> str:
+    words = value if isinstance(value, str) else ",".join(_lines("interface", value))
+    return ",".join(fabric.candidates(words))
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "memory": parse_memory,
+    "walltime": parse_walltime,
+    "dashboard": bool,
+    "insecure": bool,
+    "interface": _interface,
+    "scheduler_interface": _interface,
+    "bind": lambda value: parse_bind(str(value)),
+}
 
 
 def _shell_words(line: str) -> list[str]:

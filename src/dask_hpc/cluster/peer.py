@@ -171,14 +171,7 @@ def _security(value: Any) -> dict[str, Any]:
 
 def _protocol(value: Any) -> dict[str, Any]:
     word = str(value).removesuffix("://")
-    if word == "tls":
-        return {}
-    if word == "tcp":
-        raise ConfigurationError(
-            "protocol='tcp' would be a cluster without encryption and authentication",
-            hint="leave it out; insecure=True asks for that in so many words",
-        )
-    raise ConfigurationError(f"protocol={value!r} is not offered", hint="leave it out: it is tls")
+    return {} if word == "tls" else {"protocol": word}
 
 
 def _nanny(value: Any) -> dict[str, Any]:

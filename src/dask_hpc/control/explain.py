@@ -72,6 +72,11 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
             "login and compute nodes are common"
         ),
     ),
+    (
+        re.compile(r"dask-hpc worker: ended: (the head at \S+ cannot connect to this .*)"),
+        "{0}",
+        "give the cluster another interface=, one that the head is on too, or have it opened",
+    ),
     (re.compile(r"dask-hpc worker: ended: (.+)"), "{0}", ""),
     (
         re.compile(r"(?:oom[-_ ]kill|Out of memory|MemoryError|bad_alloc)", re.IGNORECASE),

@@ -27,7 +27,7 @@ from dask_hpc.errors import (
 from dask_hpc.model.tls import TLSFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 #: Mean seconds between two looks at the shared file system while the file is missing.
 LOOK_EVERY = 1.0
@@ -50,6 +50,8 @@ class Rendezvous:
         Seconds since the epoch.
     tls
         Identity to connect with, or None for a cluster without TLS.
+    others
+        More addresses of the scheduler, for hosts that do not reach the first.
     """
 
     address: str
@@ -59,6 +61,7 @@ class Rendezvous:
     pid: int = 0
     written: float = 0.0
     tls: TLSFiles | None = None
+    others: tuple[str, ...] = ()
 
     @property
     def writer(self) -> str:
@@ -69,7 +72,13 @@ class Rendezvous:
 
 
 def write(
-    path: Path, identity: Mapping[str, Any], *, cluster: str, owner: str, tls: TLSFiles | None
+    path: Path,
+    identity: Mapping[str, Any],
+    *,
+    cluster: str,
+    owner: str,
+    tls: TLSFiles | None,
+    others: Sequence[str] = (),
 ) -> None:
     """Write a scheduler file: complete or not at all, readable by its owner only.
 
@@ -83,6 +92,9 @@ def write(
         Names of the cluster and of the user.
     tls
         Identity that clients and workers connect with, or None.
+    others
+        More addresses of the scheduler.  Not written without TLS: what is one host's address here
+        may be another's there, and nobody would notice.
 
     Raises
     ------
@@ -96,6 +108,7 @@ def write(
         "pid": os.getpid(),
         "written": time.time(),
         "tls": asdict(tls) if tls else None,
+        "others": list(others) if tls else [],
     }
     write_atomically(path, json.dumps({**identity, "dask_hpc": ours}, indent=2) + "\n")
 
@@ -199,6 +212,7 @@ def _rendezvous(content: dict[str, Any], status: os.stat_result) -> Rendezvous:
         pid=int(ours.get("pid", 0)),
         written=float(ours.get("written", status.st_mtime)),
         tls=TLSFiles(**tls) if tls else None,
+        others=tuple(map(str, ours.get("others", ()))),
     )
 
 

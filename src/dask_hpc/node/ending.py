@@ -65,6 +65,15 @@ def head_gone(address: str) -> Ending:
     return Ending(ExitCode.DONE, f"the head is gone ({address})", lost=True)
 
 
+def cut_off(address: str, place: str) -> Ending:
+    """The head cannot connect to the workers of this node."""
+    return Ending(
+        ExitCode.BAD_OPTIONS,
+        f"the head at {address} cannot connect to this node's workers at {place}, although they"
+        " reach it: a firewall, or a network that the head is not on; choose another --interface",
+    )
+
+
 def signalled(number: int) -> Ending:
     """A signal asked us to end."""
     return Ending(128 + number, f"signal {signal.Signals(number).name}")

@@ -15,6 +15,8 @@ from dask_hpc.errors import ConfigurationError, HeadUnreachable, RendezvousError
 from dask_hpc.launch import rendezvous
 from dask_hpc.launch.rendezvous import Rendezvous
 from dask_hpc.model.joining import TURN, knock_delay
+from dask_hpc.node import interface, probe, protocol
+from dask_hpc.node.fabric import Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +75,7 @@ def find(options: WorkerOptions) -> Rendezvous:
     RendezvousError
         If there is no usable file in time.
     ConfigurationError
-        If the address has no TLS and nobody said that it may.
+        If the address has no TLS and nobody said that it may, or its protocol is not installed.
     """
     if options.scheduler_file is not None:
         found = rendezvous.wait(options.scheduler_file, options.death_timeout)
@@ -84,13 +86,14 @@ def find(options: WorkerOptions) -> Rendezvous:
             f"the head at {found.address} has no TLS: who reaches it runs code as you",
             hint="start it with TLS, or say --insecure here as well",
         )
+    protocol.check_installed(found.address.partition("://")[0])
     return found
 
 
 def _with_protocol(options: WorkerOptions) -> str:
     address = options.scheduler or ""
-    protocol = options.protocol or ("tcp" if options.insecure else "tls")
-    return address if "://" in address else f"{protocol}://{address}"
+    scheme = options.protocol or ("tcp" if options.insecure else "tls")
+    return address if "://" in address else f"{scheme}://{address}"
 
 
 def own_address(address: str) -> str:
@@ -153,7 +156,7 @@ async def reach(options: WorkerOptions, found: Rendezvous, workers: int) -> Head
     options
         Their scheduler file is read again between attempts.
     found
-        Where the head should be.
+        Where the head should be; its other addresses are tried where the first does not answer.
     workers
         That are to join it.
 
@@ -175,11 +178,13 @@ async def reach(options: WorkerOptions, found: Rendezvous, workers: int) -> Head
     while True:
         security = security_for(found.tls or options.tls, insecure=options.insecure)
         left = deadline - time.monotonic()
-        ours = bool(found.cluster) or options.head_starts_with_us
+        ask = workers if found.cluster or options.head_starts_with_us else 0
         attempt = max(0.5, min(ATTEMPT, left))
-        answer = await _knock(found.address, security, attempt, workers if ours else 0)
+        answer = await _knock(found.address, security, attempt, ask)
         if isinstance(answer, float):
             return Head(found.address, security, answer)
+        if other := await _other(found, security, attempt, ask):
+            return other
         now = time.monotonic()
         if options.head_starts_with_us:
             pass  # it has a whole file system to read before it listens, as we had
@@ -187,7 +192,8 @@ async def reach(options: WorkerOptions, found: Rendezvous, workers: int) -> Head
             refused_since, refusal = refused_since or now, refused
             deadline = min(deadline, refused_since + REFUSED)
         if now + PAUSE > deadline:
-            raise _unreachable(options, found, refusal or answer, now - began)
+            seen = "" if refusal else await _seen_from_here(found, security)
+            raise _unreachable(options, found, refusal or answer, now - began, seen=seen)
         await asyncio.sleep(PAUSE * random.uniform(0.5, 1.5))  # noqa: S311  (spreads load)
         again = _read_again(options.scheduler_file, found)
         if again != found:  # a new head has come
@@ -216,6 +222,24 @@ async def _knock(
     except OSError as error:  # timeouts and the engine's CommClosedError are such
         return error
     return turn
+
+
+async def _other(found: Rendezvous, security: Security, timeout: float, ask: int) -> Head | None:
+    """Find the first of the head's other addresses that answers; all are tried at once."""
+    answers = await asyncio.gather(*(_knock(each, security, timeout) for each in found.others))
+    for each, answer in zip(found.others, answers, strict=True):
+        if isinstance(answer, float):
+            turn = await _knock(each, security, timeout, ask)
+            return Head(each, security, turn if isinstance(turn, float) else 0.0)
+    return None
+
+
+async def _seen_from_here(found: Rendezvous, security: Security) -> str:
+    """Say from which interface of this node the head answers: all are tried at once."""
+    ways = [each for each in interface.read() if each.kind is not Kind.LOOPBACK]
+    ways = [each for each in ways if not each.trouble]
+    answers = await probe.from_each(ways, (found.address, *found.others), security)
+    return f"; {probe.table(answers, ways)}" if answers else ""
 
 
 async def _refused(address: str) -> ConnectionRefusedError | None:
@@ -251,7 +275,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def _unreachable(
-    options: WorkerOptions, found: Rendezvous, error: OSError, seconds: float
+    options: WorkerOptions, found: Rendezvous, error: OSError, seconds: float, *, seen: str
 ) -> HeadUnreachable:
     cause = root_cause(error)
     where = found.address
@@ -262,6 +286,6 @@ def _unreachable(
             where += " (stale: nothing listens there any more)"
             hint = "the head has ended: start it again, or remove the file"
     return HeadUnreachable(
-        f"{where} did not answer in {seconds:.0f} s: {str(cause) or type(cause).__name__}",
+        f"{where} did not answer in {seconds:.0f} s: {str(cause) or type(cause).__name__}{seen}",
         hint=hint,
     )

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from dask_hpc.errors import ConfigurationError
+from dask_hpc.node import fabric
 from dask_hpc.units import parse_walltime
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class WorkerOptions:
     memory_limit
         Per worker: ``"auto"``, ``"0"`` for none, a fraction of the job's memory, or an amount.
     interface, host
-        Where workers listen: the name of a network interface, or an address.
+        Where workers listen: a network interface (a name, a pattern, ``"auto"``, or several split
+        by commas), or an address.
     protocol
         Of the workers; None takes the head's.
     local_directory
@@ -141,6 +143,8 @@ class WorkerOptions:
             raise ConfigurationError(
                 "--interface and --host both say where to listen", hint="give one of them"
             )
+        if self.interface is not None:
+            fabric.candidates(self.interface)
         if self.worker_class is not None and "." not in self.worker_class:
             raise ConfigurationError(
                 f"--worker-class {self.worker_class!r} is no import path",

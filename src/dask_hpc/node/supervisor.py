@@ -17,7 +17,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dask_hpc.errors import HPCError
-from dask_hpc.node import ending, head, interface, limits, spawn
+from dask_hpc.node import ending, head, limits, listening, probe, spawn
 from dask_hpc.node.crew import bound, equal_hands
 from dask_hpc.node.ending import Ending, ExitCode
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dask_hpc.launch.rendezvous import Rendezvous
     from dask_hpc.node.crew import Hand
     from dask_hpc.node.head import Head
+    from dask_hpc.node.listening import Listening
     from dask_hpc.node.options import WorkerOptions
     from dask_hpc.node.worker import JobNanny
 
@@ -173,16 +174,23 @@ def _raise_descriptor_limit() -> None:
 
 async def _supervise(wanted: WorkerOptions, hands: Sequence[Hand], found: Rendezvous) -> Ending:
     reached = await head.reach(wanted, found, len(hands))
+    place = await listening.choose(wanted, reached)
+    for note in () if wanted.quiet else place.notes:
+        say(note)
     await asyncio.sleep(reached.turn)  # the head cannot take in a thousand workers at once
-    return await _Job(wanted, hands, reached).run()
+    return await _Job(wanted, hands, reached, place).run()
 
 
 class _Job:
     """The nannies of this job, and what has been heard of them."""
 
-    def __init__(self, wanted: WorkerOptions, hands: Sequence[Hand], reached: Head) -> None:
+    def __init__(
+        self, wanted: WorkerOptions, hands: Sequence[Hand], reached: Head, place: Listening
+    ) -> None:
         self.wanted = wanted
         self.head = reached
+        self.place = place
+        self.joined = asyncio.Event()
         self.reasons: list[str] = []
         self.doubt = asyncio.Event()
         self.signal: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -233,7 +241,7 @@ class _Job:
         return {
             "told": self._told,
             "security": self.head.security,
-            "host": self._host(),
+            "host": self.place.host,
             "protocol": wanted.protocol,
             "local_directory": wanted.local_directory,
             "death_timeout": wanted.death_timeout,
@@ -245,23 +253,19 @@ class _Job:
             **{name: value for name, value in optional.items() if value is not None},
         }
 
-    def _host(self) -> str:
-        """Address to listen on: one, and not all of the node's as the engine's worker would."""
-        if self.wanted.interface:
-            return interface.address_of(self.wanted.interface, interface.read_interfaces())
-        return self.wanted.host or head.own_address(self.head.address)
-
     async def run(self) -> Ending:
         """Start all workers and stay until they end, the head is gone, or a signal comes."""
         self._watch_signals()
         signalled = asyncio.create_task(self._signalled())
         gone = asyncio.create_task(self._head_gone())
         ended = asyncio.create_task(self._start_and_wait())
+        cut_off = asyncio.create_task(self._cut_off())
         watch = asyncio.create_task(self._watch_memory())
-        tasks = (signalled, gone, ended, watch)
+        ways = (ended, signalled, gone, cut_off)
+        tasks = (*ways, watch)
         try:
-            done, _ = await asyncio.wait(tasks[:3], return_when=asyncio.FIRST_COMPLETED)
-            first = next(task for task in (ended, signalled, gone) if task in done)
+            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            first = next(task for task in ways if task in done)
             if first is gone:
                 await asyncio.wait([ended], timeout=GONE_SECONDS)
             end = first.result()
@@ -300,6 +304,7 @@ class _Job:
                 f"{len(self.nannies)} workers joined {self.head.address}"
                 f" in {time.monotonic() - began:.2f} s"
             )
+        self.joined.set()
         await asyncio.gather(*(nanny.finished() for nanny in self.nannies))
         return ending.finished(self.reasons)
 
@@ -321,6 +326,22 @@ class _Job:
         from dask_hpc.node.memory_watch import MemoryWatch  # workers are starting meanwhile
 
         await MemoryWatch(self.nannies).run()
+
+    async def _cut_off(self) -> Ending:
+        """Return when the head turns out not to reach this node: results could never leave it."""
+        await self.joined.wait()
+        await probe.pause()
+        if await self._reached_back() or await self._reached_back():
+            await asyncio.Event().wait()
+        return ending.cut_off(self.head.address, str(self.place))
+
+    async def _reached_back(self) -> bool:
+        wanted = self.wanted
+        if wanted.worker_port and not wanted.nanny_port:  # a firewall may know those ports alone
+            return True
+        told = await probe.way_back(self.head.address, self.nannies[0].address, self.head.security)
+        # Who answers at once, and has still not come, cannot come.
+        return told or (told is None and not await self.head.answers(DOUBT_SECONDS))
 
     async def _close(self, reason: str) -> None:
         closing = [nanny.close(timeout=CLOSE_SECONDS, reason=reason) for nanny in self.nannies]
