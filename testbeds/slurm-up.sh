@@ -24,6 +24,7 @@ mkdir -p "$TB"
 # shellcheck source=testbeds/packages.sh
 . "$HERE/packages.sh"
 want=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge libpmix2 procps)
+want+=(bindfs btrfs-progs xfsprogs strace) # tests/site/test_storage.py
 [ "$DBD" = 1 ] && want+=(slurmdbd slurm-wlm-mysql-plugin mariadb-server-core mariadb-client-core)
 have_packages "${want[@]}"
 say "packages there"

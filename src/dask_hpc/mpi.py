@@ -54,6 +54,7 @@ def initialize(
     client_rank: int = 1,
     scheduler_rank: int = 0,
     insecure: bool = False,
+    spill: str = "auto",
 ) -> bool:
     """Start a cluster from the ranks of this MPI program.
 
@@ -92,6 +93,8 @@ def initialize(
         They may be the same, so that no core is lost to waiting.
     insecure
         No encryption, no authentication.
+    spill
+        Where full workers put data: ``"auto"``, ``"never"`` or a directory.
 
     Returns
     -------
@@ -119,7 +122,8 @@ def initialize(
         dashboard=dashboard,
         dashboard_address=dashboard_address,
         insecure=insecure,
-        workers=_workers(nthreads, local_directory, memory_limit, worker_class, worker_options),
+        workers=_workers(nthreads, local_directory, memory_limit, worker_class, worker_options)
+        | {"spill": spill},
     )
     session = _Here.session = Session(options, client=client_rank, comm=comm)
     if exit or session.world.ours:
@@ -162,6 +166,7 @@ def execute(
     comm: Any = None,
     *,
     insecure: bool = False,
+    spill: str = "auto",
 ) -> None:
     """Run a function on one rank with a cluster made of the others; then all ranks go on.
 
@@ -184,7 +189,7 @@ def execute(
     worker_name
         Workers are ``worker_name-RANK``; None names them by their rank.
     interface, nthreads, local_directory, memory_limit, nanny, dashboard, dashboard_address, \
-protocol, worker_class, worker_options, comm, insecure
+protocol, worker_class, worker_options, comm, insecure, spill
         As for `initialize`.
 
     Raises
@@ -202,6 +207,7 @@ protocol, worker_class, worker_options, comm, insecure
     from dask_hpc.errors import ConfigurationError
 
     workers = _workers(nthreads, local_directory, memory_limit, worker_class, worker_options)
+    workers["spill"] = spill
     if not scheduler:
         if scheduler_address is None:
             raise ConfigurationError(

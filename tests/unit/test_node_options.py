@@ -175,6 +175,7 @@ def test_the_command_line_becomes_options() -> None:
     wanted = read(
         *("--scheduler-file", "/s.json", "--nworkers", "4", "--nthreads", "2"),
         *("--memory-limit", "1 GiB", "--death-timeout", "5 min", "--fork-preload", "pandas"),
+        *("--spill", "never", "--scratch", "/s/$USER"),
     )
     assert wanted == WorkerOptions(
         scheduler_file=Path("/s.json"),
@@ -183,6 +184,8 @@ def test_the_command_line_becomes_options() -> None:
         memory_limit="1 GiB",
         death_timeout=300,
         fork_preload=("pandas",),
+        spill="never",
+        scratch="/s/$USER",
     )
 
 

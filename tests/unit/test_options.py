@@ -153,6 +153,38 @@ def test_a_scratch_directory_may_name_variables_of_the_job() -> None:
     assert "--local-directory '/a b'" in script(local_directory="/a b")
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("auto", "auto"),
+        (True, "auto"),
+        ("never", "never"),
+        (False, "never"),
+        ("/scratch/x", "/scratch/x"),
+        ("$TMPDIR/x", "$TMPDIR/x"),
+        (Path("/s"), "/s"),
+    ],
+)
+def test_where_to_spill_is_a_word_or_a_directory(given: Any, expected: str) -> None:
+    """YAML reads `spill: no` as a truth value."""
+    assert options(cores=1, spill=given).spill == expected
+
+
+@pytest.mark.parametrize("given", ["sometimes", "a/b", ""])
+def test_another_word_for_where_to_spill_is_refused(given: str) -> None:
+    """Before anything is submitted."""
+    with pytest.raises(ConfigurationError, match="neither 'auto' nor 'never'"):
+        options(cores=1, spill=given)
+
+
+def test_where_to_spill_goes_to_the_node_as_it_is() -> None:
+    """Its variables are the job's; the shell of the job has nothing to do with them."""
+    assert "--spill" not in script()
+    text = script(spill="$TMPDIR/$(id)", scratch="/scratch/$USER")
+    assert "--spill '$TMPDIR/$(id)'" in text
+    assert "--scratch '/scratch/$USER'" in text
+
+
 def test_the_log_directory_is_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     """The head makes it, so its variables are those of this process."""
     monkeypatch.setenv("SCRATCH", "/s/me")

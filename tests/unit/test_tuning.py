@@ -10,7 +10,7 @@ import dask
 import distributed  # noqa: F401  (brings its settings)
 import yaml
 
-from dask_hpc.node.spawn import _fast_yaml
+from dask_hpc.node.spawn import fast_yaml
 from dask_hpc.node.tuning import slower_clocks
 
 
@@ -25,10 +25,10 @@ def test_what_a_user_has_changed_is_left_alone() -> None:
         assert "distributed.worker.profile.interval" not in slower_clocks(dask.config.get)
 
 
-def test_the_fast_yaml_is_put_back() -> None:
+def test_thefast_yaml_is_put_back() -> None:
     """User code on workers meets PyYAML as it always is."""
     before = yaml.SafeLoader
-    with _fast_yaml():
+    with fast_yaml():
         assert yaml.safe_load("a: [1, 2.5, null, 10ms]") == {"a": [1, 2.5, None, "10ms"]}
     assert yaml.SafeLoader is before
 

@@ -13,12 +13,14 @@ import click
 from dask_hpc.cluster.mpi_options import LaunchOptions, parse_worker_options
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.node.options import DEATH_TIMEOUT, parse_resources, parse_seconds
+from dask_hpc.node.storage import AUTO, check_policy
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _WORKERS = (
     "nthreads",
     "memory_limit",
     "local_directory",
+    "scratch",
     "worker_class",
     "preload",
     "preload_nanny",
@@ -43,6 +45,14 @@ _WORKERS = (
     help='Per worker: "auto" is its rank\'s part of the memory; 0, a fraction, or "4 GiB".',
 )
 @click.option("--local-directory", help="Scratch directory of the workers.")
+@click.option("--scratch", help="Directory of the site to look at, if it is good for scratch.")
+@click.option(
+    "--spill",
+    default=AUTO,
+    show_default=True,
+    metavar="auto|never|DIR",
+    help="Where full workers put data: auto takes a disk of the node, if there is one.",
+)
 @click.option(
     "--scheduler/--no-scheduler", default=True, help="Without: join the one that runs already."
 )
@@ -103,6 +113,7 @@ def read_options(
     _check_address(scheduler_address, file, scheduler=scheduler)
     workers: dict[str, Any] = {name: given[name] for name in _WORKERS}
     workers["worker_options"] = parse_worker_options(worker_options)
+    workers["spill"] = check_policy(given["spill"])
     if death_timeout is not None:
         workers["death_timeout"] = parse_seconds(death_timeout)
     if resources:

@@ -27,6 +27,7 @@ from dask_hpc.node.options import (
     parse_resources,
     parse_seconds,
 )
+from dask_hpc.node.storage import AUTO, check_policy
 from dask_hpc.units import parse_memory
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--host", help="Address to listen on, instead of an interface.")
 @click.option("--protocol", help="Of the workers; default: the head's.")
 @click.option("--local-directory", help="Scratch directory of the workers.")
+@click.option("--scratch", help="Directory of the site to look at, if it is good for scratch.")
+@click.option(
+    "--spill",
+    default=AUTO,
+    show_default=True,
+    metavar="auto|never|DIR",
+    help="Where full workers put data: auto takes a disk of the node, if there is one.",
+)
 @click.option("--name", help="Of the worker; with --nworkers, NAME-0, NAME-1, ...")
 @click.option("--node", help="Of several in a job: workers are NAME-NODE.0, NAME-NODE.1, ...")
 @click.option(
@@ -149,6 +158,7 @@ def read_options(
         "job_memory": parse_memory,
         "gpus": parse_gpus,
         "bind": parse_bind,
+        "spill": check_policy,
     }
     read: dict[str, Any] = {
         name: readers[name](value) if name in readers else value

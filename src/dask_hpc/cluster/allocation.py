@@ -33,12 +33,12 @@ from dask_hpc.cluster.listening import listening
 from dask_hpc.cluster.options import ClusterOptions, check_name, warn_insecure
 from dask_hpc.cluster.peer import log_level
 from dask_hpc.cluster.place import Allocation
-from dask_hpc.cluster.pools import job_environment
+from dask_hpc.cluster.pools import job_environment, memory_environment
 from dask_hpc.cluster.portable import workers_on
 from dask_hpc.cluster.security import engine_security, ensure_identity
 from dask_hpc.errors import ConfigurationError, HPCError, JobStartError, WorkersTimeout
 from dask_hpc.launch import rendezvous
-from dask_hpc.node import limits
+from dask_hpc.node import limits, own_settings
 from dask_hpc.units import parse_walltime
 
 logger = logging.getLogger("dask_hpc")
@@ -191,7 +191,8 @@ class AllocationCluster(Cluster):
             workers=self.workers,
             environment=job_environment(
                 dask.config.get("distributed.nanny.pre-spawn-environ"), os.environ
-            ),
+            )
+            | memory_environment(own_settings.changed()),
         )
         await self._crew.start(text, here=self.allocation.nodes == 1 and self.allocation.inside)
         self._watching = asyncio.create_task(self._watch(self._crew), name="dask-hpc allocation")

@@ -122,7 +122,7 @@ def _take_role(launch: rank.Rank | None, resources: dict[str, Any]) -> None:
     """Be the rank that this is; only the client's returns."""
     from dask_hpc import mpi
 
-    names = ("interface", "protocol", "local_directory", "dashboard", "insecure")
+    names = ("interface", "protocol", "local_directory", "spill", "dashboard", "insecure")
     known = {name: resources[name] for name in names if resources.get(name) is not None}
     if not isinstance(known.get("interface", ""), str):
         known["interface"] = ",".join(known["interface"])

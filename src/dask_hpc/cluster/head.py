@@ -27,7 +27,7 @@ from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.listening import Listening, listening
 from dask_hpc.cluster.options import ClusterOptions
-from dask_hpc.cluster.pools import POOL, job_environment, pool_for
+from dask_hpc.cluster.pools import POOL, job_environment, memory_environment, pool_for
 from dask_hpc.cluster.security import engine_security
 from dask_hpc.control.controller import Controller
 from dask_hpc.control.journal import Journal
@@ -37,6 +37,7 @@ from dask_hpc.drivers.base import Driver
 from dask_hpc.drivers.script import job_script
 from dask_hpc.launch import rendezvous
 from dask_hpc.model.tls import TLSFiles
+from dask_hpc.node import own_settings
 
 logger = logging.getLogger("dask_hpc")
 
@@ -144,7 +145,8 @@ class Head:
             logs=directory.logs,
             environment=job_environment(
                 dask.config.get("distributed.nanny.pre-spawn-environ"), os.environ
-            ),
+            )
+            | memory_environment(own_settings.changed()),
             directory=_here(),
             batch=driver.name,
             script=directory.script(POOL),

@@ -25,6 +25,7 @@ from dask_hpc.errors import ConfigurationError
 from dask_hpc.model.layout import Layout, layout_for
 from dask_hpc.node import fabric, protocol
 from dask_hpc.node.options import Bind, parse_bind
+from dask_hpc.node.storage import AUTO, NEVER
 from dask_hpc.units import parse_memory, parse_walltime
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,39}(?:-[A-Za-z0-9_.]+)*")
@@ -53,6 +54,10 @@ class ClusterOptions:
         Seconds.
     bind
         To what workers are bound.
+    scratch
+        A directory that the site has, to be looked at on each node.
+    spill
+        ``"auto"``, ``"never"`` or a directory.
     own
         What the batch system alone knows, as text, by keyword.
     """
@@ -79,6 +84,8 @@ class ClusterOptions:
     scheduler_port: int = 0
     protocol: str | None = None
     local_directory: str | None = None
+    scratch: str | None = None
+    spill: str = AUTO
     death_timeout: int = 120
     fork_preload: tuple[str, ...] = ()
     bind: Bind = Bind.NONE
@@ -220,9 +227,28 @@ def _checked(name: str, value: Any) -> Any:
         return tuple(f"{key} = {each}" for key, each in value.items())  # HTCondor's
     if isinstance(ClusterOptions.__dataclass_fields__[name].default, tuple):
         return _lines(name, value)
+    if name == "spill":
+        return _spill(value)
+    return _path(name, value) if name.endswith("_directory") else str(value)
+
+
+def _path(name: str, value: Any) -> str:
     if name == "log_directory":  # the head makes it: its variables are those of this process
         value = os.path.expandvars(value)
-    return str(Path(value).expanduser()) if name.endswith("_directory") else str(value)
+    return str(Path(value).expanduser())
+
+
+def _spill(value: Any) -> str:
+    """Check where to spill; variables in a directory are the job's, so the job resolves them."""
+    if isinstance(value, bool):  # YAML's words for it
+        return AUTO if value else NEVER
+    text = str(Path(str(value)).expanduser())
+    if text in (AUTO, NEVER) or text.startswith(("/", "$")):
+        return text
+    raise ConfigurationError(
+        f"spill={value!r} is neither 'auto' nor 'never' nor the absolute path of a directory",
+        hint="'auto' spills to a disk of the node where it has one; '/scratch' or '$TMPDIR' always",
+    )
 
 
 def _interface(value: Any) -> str:

@@ -18,6 +18,7 @@ from dask_hpc.launch.launchers import launch
 from dask_hpc.model.job import JobSpec
 from dask_hpc.model.pool import Pool
 from dask_hpc.node.options import Bind
+from dask_hpc.node.storage import AUTO
 
 #: Name of the one pool.
 POOL = "default"
@@ -109,6 +110,8 @@ def _command(options: ClusterOptions, scheduler_file: Path) -> list[str]:
         ("--bind", options.bind.value if options.bind is not Bind.NONE else None),
         ("--interface", options.interface),
         ("--local-directory", None if scratch else options.local_directory),
+        ("--scratch", options.scratch),
+        ("--spill", None if options.spill == AUTO else options.spill),
         ("--death-timeout", str(options.death_timeout)),
     ):
         if value:
@@ -166,3 +169,20 @@ def job_environment(configured: Mapping[str, Any], current: Mapping[str, str]) -
     seed = current.get("PYTHONHASHSEED", "")
     variables["PYTHONHASHSEED"] = seed if seed.isdigit() and seed != "0" else _HASH_SEED
     return variables
+
+
+def memory_environment(changed: Mapping[str, Any]) -> dict[str, str]:
+    """Variables that carry the user's own memory settings into jobs.
+
+    A file in the home directory is read there anyway; ``dask.config.set`` and a variable of the
+    login node are not, and count as much.
+
+    Parameters
+    ----------
+    changed
+        What differs from the engine's defaults, by name below ``distributed.worker.memory``.
+    """
+    return {
+        f"DASK_DISTRIBUTED__WORKER__MEMORY__{name.upper().replace('-', '_')}": str(value)
+        for name, value in changed.items()
+    }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.node import fabric
+from dask_hpc.node.storage import AUTO
 from dask_hpc.units import parse_walltime
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class WorkerOptions:
         Of the workers; None takes the head's.
     local_directory
         Scratch of the workers.
+    scratch
+        A directory that the site has for scratch, to be looked at like others.
+    spill
+        ``"auto"``, ``"never"`` or a directory: see :mod:`dask_hpc.node.storage`.
     name
         Of the worker; with ``nworkers`` given, workers are ``name-0``, ``name-1`` …
     node
@@ -107,6 +112,8 @@ class WorkerOptions:
     host: str | None = None
     protocol: str | None = None
     local_directory: str | None = None
+    scratch: str | None = None
+    spill: str = AUTO
     name: str | None = None
     node: str | None = None
     position: int = 0

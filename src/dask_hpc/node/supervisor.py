@@ -20,6 +20,7 @@ from dask_hpc.errors import HPCError
 from dask_hpc.node import ending, head, limits, listening, probe, spawn
 from dask_hpc.node.crew import bound, equal_hands
 from dask_hpc.node.ending import Ending, ExitCode
+from dask_hpc.node.scratch import Keeper
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from dask_hpc.node.head import Head
     from dask_hpc.node.listening import Listening
     from dask_hpc.node.options import WorkerOptions
+    from dask_hpc.node.scratch import Place
     from dask_hpc.node.worker import JobNanny
 
 #: Seconds a worker may take to close before it is killed.
@@ -86,12 +88,13 @@ def run_crew(
     def run() -> Ending:
         crew = hands()
         _raise_descriptor_limit()
-        server = spawn.start(_modules(wanted))
-        try:
-            place = found or head.find(wanted)
-            return asyncio.run(_supervise(wanted, crew, place))
-        finally:
-            spawn.stop(server)
+        with Keeper() as keeper:
+            server = spawn.start(_modules(wanted))
+            try:
+                place = found or head.find(wanted)
+                return asyncio.run(_supervise(wanted, crew, place, keeper))
+            finally:
+                spawn.stop(server)
 
     return _ended(run)
 
@@ -150,12 +153,13 @@ def _run(wanted: WorkerOptions) -> Ending:
         say(f"warning: {each}")
     hands = equal_hands(wanted, plan.layout, places=places, devices=plan.gpus)
     _raise_descriptor_limit()
-    server = spawn.start(_modules(wanted))
-    try:
-        found = head.find(wanted)
-        return asyncio.run(_supervise(wanted, hands, found))
-    finally:
-        spawn.stop(server)
+    with Keeper() as keeper:  # around the server: a worker may write until that has ended
+        server = spawn.start(_modules(wanted))
+        try:
+            found = head.find(wanted)
+            return asyncio.run(_supervise(wanted, hands, found, keeper))
+        finally:
+            spawn.stop(server)
 
 
 def _modules(wanted: WorkerOptions) -> list[str]:
@@ -172,29 +176,45 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _supervise(wanted: WorkerOptions, hands: Sequence[Hand], found: Rendezvous) -> Ending:
+async def _supervise(
+    wanted: WorkerOptions, hands: Sequence[Hand], found: Rendezvous, keeper: Keeper
+) -> Ending:
     reached = await head.reach(wanted, found, len(hands))
     place = await listening.choose(wanted, reached)
-    for note in () if wanted.quiet else place.notes:
+    scratch = keeper.provide(wanted, len(hands))  # nothing waits for this loop yet
+    for warning in scratch.warnings:
+        say(f"warning: {warning}")
+    for note in () if wanted.quiet else (*place.notes, scratch.line):
         say(note)
     await asyncio.sleep(reached.turn)  # the head cannot take in a thousand workers at once
-    return await _Job(wanted, hands, reached, place).run()
+    return await _Job(wanted, hands, reached=reached, place=place, scratch=scratch).run()
 
 
 class _Job:
     """The nannies of this job, and what has been heard of them."""
 
     def __init__(
-        self, wanted: WorkerOptions, hands: Sequence[Hand], reached: Head, place: Listening
+        self,
+        wanted: WorkerOptions,
+        hands: Sequence[Hand],
+        *,
+        reached: Head,
+        place: Listening,
+        scratch: Place,
     ) -> None:
+        import dask
+
         self.wanted = wanted
         self.head = reached
         self.place = place
+        self.scratch = scratch
+        self.mates = len(hands)
         self.joined = asyncio.Event()
         self.reasons: list[str] = []
         self.doubt = asyncio.Event()
         self.signal: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         shared = self._nanny_options()
+        dask.config.set(scratch.settings)  # nannies heed them, and hand them to their workers
         self.nannies = [self._nanny(hand, shared) for hand in hands]
 
     def _told(self, reason: str) -> None:
@@ -212,7 +232,11 @@ class _Job:
             "port": list(hand.nanny_ports) or 0,
             "worker_port": list(hand.worker_ports) or 0,
             "worker_class": functools.partial(
-                make_worker, base=self.wanted.worker_class, cpus=hand.cpus
+                make_worker,
+                base=self.wanted.worker_class,
+                cpus=hand.cpus,
+                scratch=self.scratch.about,
+                tmpfs=(self.scratch.directory, self.mates) if self.scratch.counts_tmpfs else None,
             ),
         }
         if hand.environ:
@@ -224,7 +248,9 @@ class _Job:
 
             own |= cuda.spilling(hand.environ, hand.memory)
         kind = nanny_class(self.wanted.worker_class)
-        return kind(self.head.address, **{**shared, **own, **self.wanted.worker_options})
+        options = {**shared, **own, **self.wanted.worker_options}
+        options["local_directory"] = self.scratch.directory  # in the one that any of them names
+        return kind(self.head.address, **options)
 
     def _nanny_options(self) -> dict[str, Any]:
         wanted = self.wanted
@@ -243,7 +269,6 @@ class _Job:
             "security": self.head.security,
             "host": self.place.host,
             "protocol": wanted.protocol,
-            "local_directory": wanted.local_directory,
             "death_timeout": wanted.death_timeout,
             "resources": dict(wanted.resources) or None,
             "preload": preload or None,

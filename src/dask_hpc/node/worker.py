@@ -1,7 +1,7 @@
 """The engine's worker and nanny, less what a job must not have.
 
-No behaviour of a worker may be added here: only its open door is closed, and a nanny's reason to
-end is written down.
+No behaviour of a worker may be added here: only its open door is closed, what it cannot see is
+counted, and a nanny's reason to end is written down.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from distributed.http.routing import RoutingApplication
 from distributed.utils import import_term
 
 from dask_hpc.errors import ConfigurationError
+from dask_hpc.node.tmpfs import Share, reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class WithoutHTTP:
@@ -60,7 +61,12 @@ class JobWorker(WithoutHTTP, Worker):
 
 
 def make_worker(
-    *args: Any, base: str | None = None, cpus: AbstractSet[int] | None = None, **kwargs: Any
+    *args: Any,
+    base: str | None = None,
+    cpus: AbstractSet[int] | None = None,
+    scratch: Mapping[str, Any] | None = None,
+    tmpfs: tuple[str, int] | None = None,
+    **kwargs: Any,
 ) -> Worker:
     """Make a worker of a job; called in the worker's process.
 
@@ -70,6 +76,10 @@ def make_worker(
         Import path of a user's worker class, or None for the engine's.
     cpus
         That the worker may use; None for all that this process may.
+    scratch
+        What the scheduler is told of the worker's scratch: ``scratch`` in ``scheduler_info``.
+    tmpfs
+        The job's scratch and the number of its workers, where files in memory count as memory.
     args, kwargs
         Of the class.
 
@@ -87,7 +97,18 @@ def make_worker(
     else:
         worker = type(user.__name__, (WithoutHTTP, user), {})(*args, **kwargs)
     logging.getLogger("distributed.worker").addFilter(_NoFarewell(worker))
+    if scratch is not None:
+        worker.startup_information["scratch"] = lambda _worker: dict(scratch)
+    if tmpfs is not None:
+        _count_tmpfs(worker, *tmpfs)
     return worker
+
+
+def _count_tmpfs(worker: Worker, directory: str, workers: int) -> None:
+    """Have the worker pause for what it cannot see: its part of the job's files in memory."""
+    share = Share(reader(directory), workers)
+    own = worker.monitor.get_process_memory
+    worker.monitor.get_process_memory = lambda: own() + share()
 
 
 def nanny_class(base: str | None) -> type[JobNanny]:
