@@ -39,6 +39,10 @@ flock -n 9 || { echo "run-sites.sh: another run holds $TESTBED_DIR; waiting for 
 
 say() { printf '\n== %s\n' "$*"; }
 
+# what the doctor's tests plant faults with: a clock that is wrong, a firewall
+# shellcheck source=testbeds/packages.sh
+(TB=$TESTBED_DIR && . "$HERE/packages.sh" && have_packages faketime nftables) 9>&-
+
 say "environment of the users"
 VENV=$("$HERE/venv.sh" 9>&-) # the services must not inherit the lock
 rm -rf "$COPY"

@@ -21,6 +21,7 @@ _COMMANDS = {
     "demo": "dask_hpc.cli.demo:demo",
     "batch": "dask_hpc.cli.batch:batch",
     "site": "dask_hpc.cli.site:site",
+    "doctor": "dask_hpc.cli.doctor:doctor",
 }
 _HELP = {
     "worker": "Run the workers of one node.",
@@ -29,6 +30,7 @@ _HELP = {
     "demo": "Try it: a cluster through the queue and a real analysis.",
     "batch": "Tell which batch system this machine has, and why.",
     "site": "Show the machines whose ways are known.",
+    "doctor": "Look for what would go wrong here, and say what to do.",
 }
 #: EX_CONFIG of sysexits.h: what was asked can never work.
 _BAD_REQUEST = 78

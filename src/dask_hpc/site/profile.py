@@ -24,7 +24,7 @@ UNVERIFIED = "unverified"
 #: The source of what a user's own section says.
 OWN = "your configuration"
 #: Keys of a user's own site that are no keywords.
-ABOUT = ("title", "batch", "requires", "notes")
+ABOUT = ("title", "batch", "requires", "notes", "node", "walltime_limit", "queues")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,8 @@ class Profile:
         Of one node; memory in bytes.
     walltime
         The longest of a job in the profile's queue, in seconds.
+    queues
+        The same of other queues, by their names: ``cores``, ``memory``, ``gpus``, ``walltime``.
     requires
         Keywords that the site wants and that only the user knows; the facts say why.
     forbids, notes
@@ -91,6 +93,7 @@ class Profile:
     memory: Fact | None = None
     gpus: Fact | None = None
     walltime: Fact | None = None
+    queues: Mapping[str, Mapping[str, Fact]] = field(default_factory=dict)
     requires: Mapping[str, Fact] = field(default_factory=dict)
     forbids: tuple[Fact, ...] = ()
     notes: tuple[Fact, ...] = ()
@@ -133,16 +136,25 @@ class Profile:
             Of a job: memory in bytes, walltime in seconds.
         """
         found = []
-        if self.cores and cores > self.cores.value:
-            found.append(f"{cores} cores, and its nodes have {self.cores.value}")
-        if self.memory and memory and memory > self.memory.value:
-            has = format_memory(self.memory.value)
+        known = self._limits(queue)
+        if "cores" in known and cores > known["cores"].value:
+            found.append(f"{cores} cores, and its nodes have {known['cores'].value}")
+        if "memory" in known and memory and memory > known["memory"].value:
+            has = format_memory(known["memory"].value)
             found.append(f"{format_memory(memory)} of memory, and its nodes have {has}")
-        own_queue = self.values.get("queue") in (None, queue)  # others have limits of their own
-        if self.walltime and walltime and own_queue and walltime > self.walltime.value:
-            most = format_walltime(self.walltime.value)
+        if "walltime" in known and walltime and walltime > known["walltime"].value:
+            most = format_walltime(known["walltime"].value)
             found.append(f"{format_walltime(walltime)} of walltime, and {most} is the most")
         return found
+
+    def _limits(self, queue: str | None) -> Mapping[str, Fact]:
+        """What is known of a queue; of one that is not listed, of the machine's nodes."""
+        if queue is not None and queue in self.queues:
+            return self.queues[queue]
+        known = {"cores": self.cores, "memory": self.memory}
+        if self.values.get("queue") in (None, queue):  # others have limits of their own
+            known["walltime"] = self.walltime
+        return {name: fact for name, fact in known.items() if fact is not None}
 
 
 def names() -> list[str]:
@@ -187,19 +199,49 @@ def _with_own(profile: Profile, section: Mapping[str, Any]) -> Profile:
         wanted = dict.fromkeys(wanted, "your configuration says so")
     requires = {str(name): Fact(why, OWN) for name, why in wanted.items()}
     mine = (Fact(note, OWN) for note in section.get("notes") or ())
+    known = _own_limits(profile.name, section)
+    queues = section.get("queues") or {}
+    if not isinstance(queues, Mapping):
+        raise _no_section(f"{profile.name}.queues", queues)
     return Profile(
         name=profile.name,
         title=str(section.get("title") or profile.title),
         batch=str(section.get("batch") or profile.batch),
         keywords=profile.keywords,
-        cores=profile.cores,
-        memory=profile.memory,
-        gpus=profile.gpus,
-        walltime=profile.walltime,
+        cores=known.get("cores", profile.cores),
+        memory=known.get("memory", profile.memory),
+        gpus=known.get("gpus", profile.gpus),
+        walltime=known.get("walltime", profile.walltime),
+        queues={
+            str(queue): _own_limits(f"{profile.name}.queues.{queue}", values)
+            for queue, values in queues.items()
+        },
         requires={**profile.requires, **requires},
         forbids=profile.forbids,
         notes=(*profile.notes, *mine),
         sources=profile.sources,
+    )
+
+
+def _own_limits(where: str, section: Any) -> dict[str, Fact]:
+    """Facts in the keys ``node`` and ``walltime_limit`` of a user's section."""
+    if not isinstance(section, Mapping):
+        raise _no_section(where, section)
+    node = section.get("node") or {}
+    if not isinstance(node, Mapping):
+        raise _no_section(f"{where}.node", node)
+    found = {name: Fact(int(node[name]), OWN) for name in ("cores", "gpus") if name in node}
+    if "memory" in node:
+        found["memory"] = Fact(parse_memory(node["memory"]), OWN)
+    if section.get("walltime_limit"):
+        found["walltime"] = Fact(parse_walltime(section["walltime_limit"]), OWN)
+    return found
+
+
+def _no_section(where: str, value: Any) -> ConfigurationError:
+    return ConfigurationError(
+        f"dask-hpc.sites.{where} of your dask configuration is {value!r}, not a section",
+        hint="write node: {cores: 48, memory: 190 GiB} and walltime_limit: 1-00:00:00 there",
     )
 
 
