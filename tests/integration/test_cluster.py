@@ -164,8 +164,6 @@ def test_every_way_to_say_a_size_rounds_up_to_whole_jobs(account: Account) -> No
         for wrong in ({}, {"n": 1, "jobs": 1}, {"n": -1}, {"jobs": -1}, {"n": 1.5}, {"n": "2"}):
             with pytest.raises(ConfigurationError):
                 cluster.scale(**wrong)
-        with pytest.raises(ConfigurationError, match="use scale"):
-            cluster.adapt()
 
 
 def test_more_workers_than_one_scheduler_can_hold_are_refused(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dask_hpc.control import backoff
 from dask_hpc.control.reconcile import Phase
 from dask_hpc.errors import JobStartError, SubmitRejected
-from dask_hpc.model.job import JobStatus
+from dask_hpc.model.job import JobState, JobStatus
 from tests.simulation.world import World
 
 # What may happen between two rounds: (what, how much).
@@ -273,3 +273,43 @@ async def test_ten_thousand_jobs_cost_one_query_and_little_time_a_round(
     with capsys.disabled():
         print(f"\n10,000 jobs: {spent:.0f} CPU-ms per round, one query each")
     assert spent < 1000, "a round at 10,000 jobs must not stall the head"
+
+
+async def test_a_falling_demand_spares_jobs_that_are_of_use() -> None:
+    """Busy ones, and those that start any moment; they go when they are not, idle ones at once."""
+    world = World(slots=4)
+    await world.scale(6)
+    await world.steps(5)
+    (tracked,) = world.controller.ledger.arrays.values()
+    busy = sorted(worker for workers in tracked.workers.values() for worker in workers)
+    assert len(busy) == 4
+    soon, late = sorted(set(tracked.status) - set(tracked.workers))
+    epoch = time.time()
+    tracked.status[soon] = JobStatus(JobState.PENDING, start=epoch + 30)
+    tracked.status[late] = JobStatus(JobState.PENDING, start=epoch + 3600)
+    world.computing = set(busy[:2])
+    await world.controller.want({"default": 0})
+    assert sorted(world.retired) == busy[2:]
+    assert tracked.phase(soon) is Phase.PENDING
+    assert tracked.phase(late) is Phase.LEAVING
+    world.computing = set(busy[:1])
+    await world.controller.want({"default": 0})
+    assert sorted(world.retired) == busy[1:]
+    world.computing = set()
+    await world.controller.want({"default": 0})
+    await world.steps(5)
+    assert world.controller.ledger.live_jobs() == 0
+
+
+async def test_a_demand_does_not_resume_after_failures() -> None:
+    """Only the user's word does; what the tasks would like is no reason to try a fourth time."""
+    world = World(script="broken")
+    await world.controller.want({"default": 2})
+    for _ in range(60):
+        await world.step()
+        await world.controller.want({"default": 2})
+    submitted = world.controller.jobs_submitted
+    assert world.controller.problem is not None
+    await world.controller.want({"default": 3})
+    await world.steps(10)
+    assert world.controller.jobs_submitted == submitted

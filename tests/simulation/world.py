@@ -53,6 +53,7 @@ class World:
         self.retired: list[str] = []
         self.stuck: set[str] = set()  # workers whose data has nowhere to go
         self.bytes: dict[str, float] = {}
+        self.computing: set[str] = set()
         self.controller = Controller(
             name="sim",
             pools={"default": Pool("default", spec, Layout(1, 1, None))},
@@ -62,6 +63,9 @@ class World:
             workers=self,
             clock=lambda: self.now,
         )
+
+    def busy(self) -> Collection[str]:
+        return self.computing
 
     def load(self) -> Mapping[str, float]:
         return self.bytes

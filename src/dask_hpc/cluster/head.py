@@ -23,6 +23,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import silence_logging_cmgr
 
 from dask_hpc.batch.client import BatchClient
+from dask_hpc.cluster.adaptive import Adaptive
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.listening import Listening, listening
@@ -30,6 +31,7 @@ from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.pools import POOL, job_environment, memory_environment, pool_for
 from dask_hpc.cluster.security import engine_security
 from dask_hpc.control.controller import Controller
+from dask_hpc.control.demand import Demand
 from dask_hpc.control.journal import Journal
 from dask_hpc.control.ports import Place
 from dask_hpc.control.reaper import GOODBYE
@@ -81,6 +83,11 @@ class SchedulerWorkers:
     def load(self) -> Mapping[str, float]:
         """Bytes held by each worker, by its name."""
         return {str(ws.name): float(ws.nbytes) for ws in self._scheduler.workers.values()}
+
+    def busy(self) -> Collection[str]:
+        """Names of the workers with tasks, those that start other tasks and wait for them too."""
+        workers = self._scheduler.workers.values()
+        return {str(ws.name) for ws in workers if ws.processing or ws.long_running}
 
     async def retire(self, names: Collection[str], *, force: bool) -> set[str]:
         """Move data off workers and close them; names of those that closed.
@@ -157,6 +164,7 @@ class Head:
         self.controller: Controller
         self._journal: Journal
         self._membership: Membership
+        self._adaptive: Adaptive | None = None
         self._loop_task: asyncio.Task[None]
         self._guardian: subprocess.Popen[bytes]
 
@@ -241,12 +249,36 @@ class Head:
             self.controller.give_up("its scheduler was shut down: its jobs are cancelled")
             await self.controller.close(self.options.close_timeout)
 
+    async def scale(self, jobs: int) -> None:
+        """Want so many jobs, whatever the demand; see :meth:`Controller.scale`."""
+        self._follow(None)
+        await self.controller.scale({self.pool.name: jobs})
+
+    def adapt(self, demand: Demand, *, interval: float, target_duration: float | None) -> None:
+        """Want as many jobs as the tasks can use, from now on."""
+        self._follow(
+            Adaptive(
+                scheduler=self.scheduler,
+                controller=self.controller,
+                pool=self.pool,
+                demand=demand,
+                interval=interval,
+                target_duration=target_duration,
+            )
+        )
+
+    def _follow(self, adaptive: Adaptive | None) -> None:
+        if self._adaptive is not None:
+            self._adaptive.stop()
+        self._adaptive = adaptive
+
     def running_workers(self) -> int:
         """Workers that have joined and take tasks (one that just registered is about to)."""
         return sum(ws.status in _AT_WORK for ws in self.scheduler.workers.values())
 
     async def close(self) -> list[str]:
         """End everything; ids of jobs that are not known to have ended."""
+        self._follow(None)
         self._loop_task.cancel()
         with suppress(asyncio.CancelledError):
             await self._loop_task

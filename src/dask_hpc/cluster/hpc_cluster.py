@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
 from distributed.core import Status, rpc
-from distributed.deploy.cluster import Cluster
 from distributed.utils import Log, Logs, silence_logging_cmgr
 
 from dask_hpc.cluster import at_exit, present
@@ -23,13 +21,13 @@ from dask_hpc.cluster.options import check_name, jobs_wanted, warn_insecure
 from dask_hpc.cluster.peer import log_level
 from dask_hpc.cluster.request import understand
 from dask_hpc.cluster.security import ensure_identity
-from dask_hpc.errors import ConfigurationError, HPCError, WorkersTimeout
-from dask_hpc.units import parse_walltime
+from dask_hpc.cluster.sizing import Sized
+from dask_hpc.errors import HPCError
 
 logger = logging.getLogger("dask_hpc")
 
 
-class HPCCluster(Cluster):
+class HPCCluster(Sized):
     """A Dask cluster whose workers are jobs of a batch system.
 
     Parameters
@@ -202,101 +200,6 @@ class HPCCluster(Cluster):
         if self._head is None:
             raise HPCError(f"cluster {self.name} has not started", hint="await it first")
         return self._head
-
-    # -- size -------------------------------------------------------------------------------------
-
-    def scale(
-        self,
-        n: int | None = None,
-        *,
-        jobs: int | None = None,
-        cores: int | None = None,
-        memory: str | int | None = None,
-    ) -> Any:
-        """Want so many workers; whole jobs are submitted or closed to have at least that many.
-
-        Fewer: pending jobs go first; then workers hand their results over before they leave.
-
-        Parameters
-        ----------
-        n
-            Workers.
-        jobs
-            Jobs.
-        cores
-            Threads in all.
-        memory
-            Memory of the workers in all, as bytes or text.
-
-        Raises
-        ------
-        ConfigurationError
-            Unless exactly one of the four is given, not negative, and not more than one scheduler
-            can hold the connections of.
-        SubmitRejected
-            If the batch system refuses the jobs, in its own words.
-        """
-        layout = self.options.job_layout
-        wanted = jobs_wanted(layout, n=n, jobs=jobs, cores=cores, memory=memory)
-        check_room(wanted * layout.workers)
-        return self._do(self._scale, wanted)
-
-    async def _scale(self, jobs: int) -> None:
-        await self.head.controller.scale({self.head.pool.name: jobs})
-
-    def _do(self, coroutine: Callable[..., Awaitable[None]], *args: Any) -> Any:
-        """Run to the end, or, in an event loop, start at once and give back what can be awaited."""
-        self._check_open()
-        if self.called_from_running_loop:
-            return asyncio.ensure_future(coroutine(*args))
-        return self.sync(coroutine, *args)
-
-    def _check_open(self) -> None:
-        if self.status in (Status.closing, Status.closed):
-            raise HPCError(f"cluster {self.name} is {self.status.name}", hint="make a new one")
-
-    def adapt(self, *_: Any, **__: Any) -> Any:
-        """Refuse: adaptive scaling is not in this version."""
-        raise ConfigurationError(
-            "adapt() is not in this version", hint="use scale(), as often as you like"
-        )
-
-    def wait_for_workers(self, n_workers: int, timeout: float | str | None = None) -> Any:
-        """Wait until so many workers have joined.
-
-        Parameters
-        ----------
-        n_workers
-            At least one.
-        timeout
-            Seconds, or text such as ``"5 min"``; None waits as long as it takes.
-
-        Raises
-        ------
-        WorkersTimeout
-            If they have not joined in time; it says what is pending and why.
-        JobStartError, SubmitRejected
-            If no more will join, because jobs fail or are refused.
-        """
-        self._check_open()
-        return super().wait_for_workers(n_workers, timeout=timeout)
-
-    async def _wait_for_workers(self, n_workers: int, timeout: float | str | None) -> None:
-        seconds = parse_walltime(timeout) if isinstance(timeout, str) else timeout
-        controller = self.head.controller
-        try:
-            async with asyncio.timeout(seconds):
-                while self.head.running_workers() < n_workers:
-                    if controller.problem is not None:
-                        raise controller.problem
-                    controller.changed.clear()
-                    await controller.changed.wait()
-        except TimeoutError:
-            raise WorkersTimeout(
-                f"{self.head.running_workers()} of {n_workers} workers joined cluster {self.name} "
-                f"in {seconds:g} s; jobs: {present.jobs_line(controller)}",
-                hint="time in the queue is no failure: wait longer, or ask for less per job",
-            ) from None
 
     # -- what there is to see ---------------------------------------------------------------------
 

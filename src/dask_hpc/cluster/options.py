@@ -7,6 +7,7 @@ that every mistake of a user is found before anything happens.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from typing import Any
 
 from dask_hpc.cluster.peer import ALIASES, Translated, translate, warn_ignored
 from dask_hpc.config.reader import Layer
+from dask_hpc.control.demand import Bounds
 from dask_hpc.drivers.base import Driver
 from dask_hpc.drivers.registry import DRIVERS
 from dask_hpc.errors import ConfigurationError
@@ -320,6 +322,50 @@ def jobs_wanted(
     if jobs is not None:
         return count
     return layout.jobs_for_workers(count) if cores is None else layout.jobs_for_cores(count)
+
+
+def jobs_between(layout: Layout, *, least: Mapping[str, Any], most: Mapping[str, Any]) -> Bounds:
+    """Between how many jobs an adaptive cluster may move.
+
+    Parameters
+    ----------
+    layout
+        Of a job.
+    least, most
+        Sizes as ``scale`` takes them, by ``"n"``, ``"jobs"``, ``"cores"`` or ``"memory"``, at most
+        one each that is not None; an infinite one is none.
+
+    Returns
+    -------
+    Bounds
+        At least the least, in whole jobs, and not more than the most, but one job.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no number between them.
+    """
+    low = {name: value for name, value in least.items() if value is not None}
+    high = {name: value for name, value in most.items() if value not in (None, math.inf)}
+    if len(low) > 1 or len(high) > 1:
+        raise ConfigurationError(
+            "adapt() takes one minimum and one maximum",
+            hint="in workers (minimum=), jobs, cores or memory",
+        )
+    fewest = jobs_wanted(layout, **low) if low else 0
+    if not high:
+        return Bounds(fewest)
+    ((name, value),) = high.items()
+    size = parse_memory(value) if name == "memory" else value
+    if not isinstance(size, int) or size < 0:
+        raise ConfigurationError(f"cannot have up to {size!r}: take a whole number")
+    greatest = max(1, jobs_wanted(layout, **{name: size + 1}) - 1)  # rounded down, not up
+    if not 0 <= fewest <= greatest:
+        raise ConfigurationError(
+            f"adapt() cannot stay between {fewest} and {greatest} jobs",
+            hint=f"a job has {layout.workers} workers with {layout.threads} threads each",
+        )
+    return Bounds(fewest, greatest)
 
 
 def check_name(name: str) -> str:

@@ -42,6 +42,21 @@ WHY_INTERVAL = 120.0
 #: Seconds that a job whose workers have left may take to end by itself before it is cancelled.
 LEAVE_GRACE = 20.0
 
+#: Seconds between two looks at the demand of an adaptive cluster: with the submit command itself, a
+#: burst of tasks has its jobs in the queue within two seconds.
+DEMAND_INTERVAL = 1.0
+
+#: Seconds for which fewer jobs must be enough before an adaptive cluster gives any up.  It follows
+#: how long jobs wait in the queue.  At least: people think between two cells of a notebook, and a
+#: job costs its start even where nobody waits.  At most: cores that idle longer are taken from
+#: others, however full the queue.
+MIN_PATIENCE = 30.0
+MAX_PATIENCE = 600.0
+
+#: Seconds before its estimated start in which a pending job is not given up for a fall of the
+#: demand: the place in the queue was paid for with the time waited.
+NEAR_START = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Permit:

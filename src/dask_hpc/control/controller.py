@@ -20,6 +20,7 @@ from dask_hpc.control import backoff, explain
 from dask_hpc.control.backoff import Budget
 from dask_hpc.control.journal import Event, Journal
 from dask_hpc.control.ledger import End, Ledger
+from dask_hpc.control.notices import Notices
 from dask_hpc.control.ports import Place, Workers
 from dask_hpc.control.reconcile import Actions, JobKey, JobView, Phase, reconcile
 from dask_hpc.drivers.base import Listing, log_path
@@ -35,7 +36,7 @@ from dask_hpc.model.pool import Pool
 logger = logging.getLogger("dask_hpc")
 
 
-class Controller:
+class Controller(Notices):
     """Keeps the jobs of a cluster as many as wanted.
 
     Parameters
@@ -67,21 +68,20 @@ class Controller:
         workers: Workers,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self.name = name
         self.pools = dict(pools)
         self.client = client
         self.ledger = Ledger(client.driver.history_delay)
         self.wanted = dict.fromkeys(pools, 0)
-        self.problem: HPCError | None = None
-        self.unanswered = ""  # what the batch system's silence looked like, while it lasts
         self.rounds = 0
         self.jobs_submitted = 0
         self.core_seconds = 0.0
-        self.changed = asyncio.Event()  # set after every change that a waiting user may care about
         self._journal = journal
         self._place = place
         self._workers = workers
         self._clock = clock
+        self._spares = False  # whether jobs that are of use now are kept, though fewer are wanted
         self._budget = Budget()
         self._interval = backoff.MIN_POLL
         self._next_poll = 0.0
@@ -99,6 +99,7 @@ class Controller:
             If the batch system refuses what is to be submitted.
         """
         self.wanted.update(wanted)
+        self._spares = False
         self._budget = Budget()
         self.problem = None
         await self.round()
@@ -106,10 +107,23 @@ class Controller:
         if self.problem is not None:
             raise self.problem
 
+    async def want(self, wanted: Mapping[str, int]) -> None:
+        """Want so many jobs of each pool, as the demand says: nobody's word, and nothing urgent.
+
+        Jobs whose workers are busy, and those about to start, are spared for as long as they are;
+        failures stay counted.
+        """
+        news = any(self.wanted[pool] != jobs for pool, jobs in wanted.items())
+        self.wanted.update(wanted)
+        self._spares = True
+        if news or self._surplus:
+            await self.round()
+            self._wake.set()
+
     def worker_joined(self, worker: str) -> None:
         """Note a worker that registered with the scheduler."""
         if self.ledger.worker_joined(worker, self._clock()) is not None:
-            self._notify()
+            self.changed.set()
 
     def worker_left(self, worker: str) -> None:
         """Note a worker that the scheduler lost or let go: its job may have ended, look soon."""
@@ -117,7 +131,7 @@ class Controller:
             self._interval = backoff.MIN_POLL
             self._next_poll = min(self._next_poll, self._clock() + 0.5)
             self._wake.set()
-            self._notify()
+            self.changed.set()
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -157,8 +171,20 @@ class Controller:
 
     def views(self) -> list[JobView]:
         """Every live job, with its load where one may have to be chosen to leave."""
-        surplus = self.ledger.live_jobs() > sum(self.wanted.values())
-        return list(self.ledger.views(self._workers.load() if surplus else {}))
+        if not self._surplus:
+            return list(self.ledger.views({}))
+        return list(self.ledger.views(self._workers.load(), self._spared()))
+
+    @property
+    def _surplus(self) -> bool:
+        return self.ledger.live_jobs() > sum(self.wanted.values())
+
+    def _spared(self) -> set[JobKey]:
+        """Jobs not to be given up for a fall of the demand."""
+        if not self._spares:
+            return set()
+        busy = (self.ledger.job_of(worker) for worker in self._workers.busy())
+        return {key for key in busy if key} | self.ledger.about_to_start(time.time())
 
     def _permit(self) -> backoff.Permit:
         return self._budget.permit(self._clock(), self._up)
@@ -192,7 +218,7 @@ class Controller:
             await self._record("ended", name=name)
         self._schedule(changed=changed)
         if changed:
-            self._notify()
+            self.changed.set()
 
     async def _ask_why(self, now: float) -> bool:
         """Ask why jobs wait, one array a round, if the query does not tell; whether it is news."""
@@ -255,20 +281,6 @@ class Controller:
         """Want no job any more, and tell whoever waits."""
         self.wanted = dict.fromkeys(self.wanted, 0)
         self._report(HPCError(f"cluster {self.name} has ended: {why}"))
-
-    def _report(self, error: HPCError) -> None:
-        self.problem = error
-        logger.error("%s", error)
-        self._notify()
-
-    def _silence(self, error: BatchSystemError) -> None:
-        """Note that the batch system does not answer: its weather, waited out and told once."""
-        if not self.unanswered:
-            logger.warning("no answer from the batch system, it is waited for: %s", error)
-        self.unanswered = str(error.args[0])
-
-    def _notify(self) -> None:
-        self.changed.set()
 
     # -- apply ------------------------------------------------------------------------------------
 

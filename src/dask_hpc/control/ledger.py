@@ -6,12 +6,14 @@ A query that failed never gets here; one that succeeded and does not list a job 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from dask_hpc.control.backoff import (
     IN_DOUBT_SETTLE,
     MIN_POLL,
+    NEAR_START,
     UNLISTED_GRACE,
     WHY_INTERVAL,
 )
@@ -22,6 +24,9 @@ from dask_hpc.model.job import JobId, JobState, JobStatus, Submission
 #: Seconds that a job with workers must last to count as a success: less is a crash after joining
 #: (out of memory while the data loads, a broken preload), which would otherwise loop for ever.
 USEFUL = 30.0
+
+#: Jobs whose time in the queue is remembered: some, since one may have been lucky.
+WAITS = 20
 
 _NOT_OUR_FAULT = frozenset({JobState.PREEMPTED, JobState.NODE_FAIL})
 _PENDING = JobStatus(JobState.PENDING)
@@ -115,6 +120,7 @@ class Ledger:
     def __init__(self, history_delay: float = 0.0) -> None:
         self.arrays: dict[str, Tracked] = {}
         self.history_delay = history_delay
+        self.waits: deque[float] = deque(maxlen=WAITS)  # seconds in the queue, of the last to start
 
     # -- events -----------------------------------------------------------------------------------
 
@@ -224,6 +230,8 @@ class Ledger:
                     continue
                 tracked.status[index] = new
                 changed |= new.state is not old.state or new.reason != old.reason
+                if old.state.waiting and new.state is JobState.RUNNING:
+                    self.waits.append(now - tracked.since)
                 if not new.state.live:
                     ends.append(self._end(tracked, index, now))
         return changed, ends
@@ -299,12 +307,21 @@ class Ledger:
 
     # -- views ------------------------------------------------------------------------------------
 
-    def views(self, load: Mapping[str, float]) -> Iterator[JobView]:
-        """Every live job, for reconcile; ``load`` gives the bytes held by each worker's name."""
+    def views(self, load: Mapping[str, float], kept: Collection[JobKey] = ()) -> Iterator[JobView]:
+        """Every live job, for reconcile.
+
+        Parameters
+        ----------
+        load
+            Bytes held by each worker, by its name.
+        kept
+            Jobs not to be given up now.
+        """
         for name, tracked in self.arrays.items():
             for index in tracked.live_indices():
                 held = sum(load.get(worker, 0.0) for worker in tracked.workers.get(index, ()))
-                yield JobView(JobKey(name, index), tracked.pool, tracked.phase(index), held)
+                key = JobKey(name, index)
+                yield JobView(key, tracked.pool, tracked.phase(index), held, key in kept)
 
     def live_jobs(self) -> int:
         """How many jobs are not known to have ended."""
@@ -346,6 +363,19 @@ class Ledger:
     def sizes(self) -> dict[str, int]:
         """Jobs in each array, by its id."""
         return {t.array: t.submission.count for t in self.arrays.values() if t.array is not None}
+
+    def about_to_start(self, now: float) -> set[JobKey]:
+        """Jobs that wait and are expected to start any moment; `now` in seconds since the epoch.
+
+        An estimate that is long past was none.
+        """
+        return {
+            key
+            for key, status in self.statuses().items()
+            if status.state.waiting
+            and status.start is not None
+            and abs(status.start - now) <= NEAR_START
+        }
 
     def statuses(self) -> dict[JobKey, JobStatus]:
         """The last known status of each job that still matters."""

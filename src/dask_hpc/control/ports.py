@@ -15,6 +15,10 @@ class Workers(Protocol):
         """Bytes held by each worker, by its name."""
         ...
 
+    def busy(self) -> Collection[str]:
+        """Names of the workers that compute something, or are about to."""
+        ...
+
     async def retire(self, names: Collection[str], *, force: bool) -> set[str]:
         """Move data off these workers and close them; the names of those that closed."""
         ...

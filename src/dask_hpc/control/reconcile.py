@@ -47,12 +47,15 @@ class JobView:
         How far it is.
     load
         What giving it up would cost: bytes held by its workers.
+    kept
+        Whether it is not to be given up now, though more jobs are there than wanted.
     """
 
     key: JobKey
     pool: str
     phase: Phase
     load: float = 0.0
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,6 @@ def reconcile(wanted: Mapping[str, int], jobs: Iterable[JobView], permit: Permit
 
 def _give_up(views: list[JobView], count: int) -> list[JobView]:
     """Choose jobs to give up: the least far first, then the least loaded, then the youngest."""
-    known = [job for job in views if job.phase is not Phase.IN_DOUBT]
+    known = [job for job in views if job.phase is not Phase.IN_DOUBT and not job.kept]
     youngest_first = sorted(known, key=lambda job: job.key, reverse=True)
     return sorted(youngest_first, key=lambda job: (job.phase, job.load))[:count]
