@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_hpc.errors import ConfigurationError
+from dask_hpc.model.layout import Layout
 from dask_hpc.node.cpus import Topology, look, parse_list, places
-from dask_hpc.node.options import Bind, parse_bind
+from dask_hpc.node.crew import bound
+from dask_hpc.node.limits import Snapshot
+from dask_hpc.node.options import Bind, WorkerOptions, parse_bind
 
 
 def machine(domains: int, cores: int, threads: int = 1) -> Topology:
@@ -105,6 +108,19 @@ def test_nothing_is_bound_unless_asked() -> None:
     assert places(machine(2, 4), workers=2, threads=4, bind=Bind.NONE) is None
     with pytest.raises(ConfigurationError, match="one of none, core, numa"):
         parse_bind("socket")
+
+
+@pytest.mark.parametrize(("machine_has", "bound_here"), [(64, True), (2, False)])
+def test_a_job_that_is_confined_to_some_cpus_may_bind_to_them(
+    machine_has: int, bound_here: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm gives both threads of a core and counts one; where nothing confines, others are near."""
+    monkeypatch.setattr(os, "cpu_count", lambda: machine_has)
+    environ = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "1"}
+    snapshot = Snapshot(environ=environ, affinity=2, host_memory=1)
+    wanted = WorkerOptions(scheduler="tls://h:1", bind=Bind.CORE)
+    found, note = bound(wanted, Layout(1, 1, None), snapshot)
+    assert (found is not None, not note) == (bound_here, bound_here)
 
 
 def test_the_kernels_lists_of_cpus_are_read() -> None:

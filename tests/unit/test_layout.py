@@ -68,6 +68,12 @@ def test_jobs_are_enough_and_not_one_too_many(
         assert jobs * each >= wanted > (jobs - 1) * each
 
 
+@given(jobs=st.integers(1, 100), workers=st.integers(1, 64), memory=st.integers(64, 2**45))
+def test_so_many_times_a_jobs_memory_are_so_many_jobs(jobs: int, workers: int, memory: int) -> None:
+    """Whatever is left over when the workers of a job divide it."""
+    assert layout_for(64, workers=workers, memory=memory).jobs_for_memory(jobs * memory) == jobs
+
+
 def test_scaling_by_memory_needs_a_jobs_memory() -> None:
     """Where the site decides, nobody knows."""
     with pytest.raises(ConfigurationError, match="memory"):

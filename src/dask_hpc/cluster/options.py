@@ -113,7 +113,7 @@ class ClusterOptions:
     def job_layout(self) -> Layout:
         """The workers of a whole job."""
         node = self.layout
-        return replace(node, workers=self.nodes * node.workers)
+        return replace(node, workers=self.nodes * node.workers, rest=self.nodes * node.rest)
 
 
 _KNOWN = frozenset(ClusterOptions.__dataclass_fields__) - {"own"}

@@ -21,11 +21,14 @@ class Layout:
     memory
         Bytes of the job per worker, or None where nothing bounds it.  On its node, a worker gets a
         little less: some are left to what runs beside it (:func:`dask_hpc.node.limits.headroom`).
+    rest
+        Bytes of the job that do not divide among the workers.
     """
 
     workers: int
     threads: int
     memory: int | None
+    rest: int = 0
 
     def jobs_for_workers(self, workers: int) -> int:
         """Jobs that hold at least this many workers."""
@@ -47,7 +50,7 @@ class Layout:
             raise ConfigurationError(
                 "scale(memory=...) needs to know a job's memory", hint="give the cluster memory=..."
             )
-        return -(-memory // (self.workers * self.memory))
+        return -(-memory // (self.workers * self.memory + self.rest))
 
 
 def layout_for(cores: int, *, workers: int | None = None, memory: int | None = None) -> Layout:
@@ -92,4 +95,6 @@ def layout_for(cores: int, *, workers: int | None = None, memory: int | None = N
             f"{memory} bytes are no memory for {workers} workers",
             hint='write for example memory="32 GiB"; None leaves it to the site',
         )
-    return Layout(workers, cores // workers, None if memory is None else memory // workers)
+    if memory is None:
+        return Layout(workers, cores // workers, None)
+    return Layout(workers, cores // workers, *divmod(memory, workers))

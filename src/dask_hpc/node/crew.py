@@ -116,15 +116,16 @@ def bound(
 ) -> tuple[list[frozenset[int]] | None, str]:
     """CPUs of each worker, or None where they are not bound; and a warning if that was asked for.
 
-    Where the batch system leaves a job on more CPUs than it has given it, nobody knows which are
-    the job's: two jobs would bind their workers to the same ones.
+    Where the batch system leaves a job on all CPUs though it has given it fewer, nobody knows which
+    are the job's: two jobs would bind their workers to the same ones.
     """
     if wanted.bind is options.Bind.NONE:
         return None, ""
     from dask_hpc.node import cpus  # late, as few jobs want it
 
     told = limits.told(snapshot)
-    if told is not None and wanted.job_cores is None and told.amount < snapshot.affinity:
+    free = snapshot.affinity >= (os.cpu_count() or 1)
+    if told is not None and wanted.job_cores is None and free and told.amount < snapshot.affinity:
         return None, (
             f"workers are not bound: the job has {told.amount} cores ({told.source}) and may run on"
             f" {snapshot.affinity}, of which others may use some"

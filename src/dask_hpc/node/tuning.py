@@ -16,7 +16,7 @@ _CLOCKS = (
     ("distributed.worker.profile.interval", "10ms", "100ms"),
     # The event loop's health: warnings begin at 3 s.
     ("distributed.admin.tick.interval", "20ms", "500ms"),
-    # Memory policy: at 10 GB/s of allocation 200 ms are 2 GB, less than the 5 % left on such nodes.
+    # Memory policy: `memory_watch` looks sooner wherever little is left of the job's limit.
     ("distributed.worker.memory.monitor-interval", "100ms", "200ms"),
     # A curve on the dashboard.
     ("distributed.admin.system-monitor.interval", "500ms", "2s"),
