@@ -114,7 +114,7 @@ def test_nothing_is_bound_unless_asked() -> None:
 def test_a_job_that_is_confined_to_some_cpus_may_bind_to_them(
     machine_has: int, bound_here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slurm gives both threads of a core and counts one; where nothing confines, others are near."""
+    """Slurm gives both threads of a core and counts one; else others may be on the same CPUs."""
     monkeypatch.setattr(os, "cpu_count", lambda: machine_has)
     environ = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "1"}
     snapshot = Snapshot(environ=environ, affinity=2, host_memory=1)
