@@ -217,6 +217,7 @@ def plan(options: WorkerOptions, snapshot: Snapshot) -> Plan:
         (
             *_check_threads(workers, threads, tuple(_core_bounds(snapshot, options.job_cores))),
             *notes,
+            *_check_addresses(snapshot),
             *(devices.notes if devices else ()),
         ),
         devices,
@@ -287,6 +288,17 @@ def _memory_limit(
         )
     limit = limit or for_workers(room.amount, workers)
     return limit if bound is None else min(limit, bound.amount), tuple(notes)
+
+
+def _check_addresses(snapshot: Snapshot) -> tuple[str, ...]:
+    limit = dict(snapshot.process_memory).get("RLIMIT_AS")
+    if limit is None or limit >= 2 * _ADDRESS_SPACE:
+        return ()
+    return (
+        f"a process may have {format_memory(limit)} of addresses (RLIMIT_AS: ulimit -v, or h_vmem of"
+        " Grid Engine), of which Python with threads reserves half a GiB: if workers do not start,"
+        " ask for more",
+    )
 
 
 def _less_than_said(options: WorkerOptions, room: Share) -> list[str]:
