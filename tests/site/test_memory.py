@@ -146,16 +146,18 @@ def plain_workers(folder: Path) -> Iterator[tuple[Path, str]]:
     name_in_dask_config(ensure_identity())
     with subprocess.Popen(
         ["dask-scheduler", "--scheduler-file", str(file), "--no-dashboard"],
-        env={**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"},
+        env={
+            **os.environ,
+            "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
+            "PYTHONPATH": str(Path.cwd()),  # these tests are in what the client sends
+        },
         stderr=subprocess.DEVNULL,
     ) as scheduler:
         try:
             wait_until(file.exists, 30, "the scheduler has written its file")
             worker = f"{program} worker --scheduler-file {file} --nworkers {WORKERS} --nthreads 1"
             asked = ("-c", str(WORKERS), f"--mem={JOB}", f"--output={folder}/log")
-            words = (
-                f"export PYTHONPATH={Path.cwd()}; exec {worker} --no-dashboard"  # of these tests
-            )
+            words = f"export PYTHONPATH={Path.cwd()}; exec {worker} --no-dashboard"
             job = run("sbatch", "--parsable", *asked, f"--wrap={words}").strip()
             yield file, job
         finally:
