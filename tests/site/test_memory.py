@@ -133,7 +133,8 @@ def test_a_task_that_eats_memory_costs_its_worker_and_nothing_else(
             assert kept(held) == WORKERS - 1
             assert set(client.run(kernel_kills).values()) == {0}
         job = queue(name)[0].split()[0]
-    state = job_state(job)
+        c.scale(jobs=0)  # its workers retire, and the job ends by itself
+        state = job_state(job)
     print(f"\ndask-hpc, {name}: 0 kernel kills, 1 restart, {WORKERS - 1} results kept, {state}")
     assert not state.startswith("OUT_OF_ME")
 
@@ -178,10 +179,12 @@ def test_beside_it_dasks_own_workers_are_killed_by_the_kernel() -> None:
                     client.submit(eat, 1, workers=[first], pure=False).result(timeout=120)
                 kills = max(client.run(kernel_kills, on_error="ignore").values())
                 known, keeps = restarts(client), kept(held)
+                client.shutdown()  # its workers leave, and the job ends by itself
+            wait_until(lambda: not run("squeue", "-h", "-j", job, check=False), 30, "it ends")
         finally:
             run("scancel", job, check=False)
             state = job_state(job)
-    shutil.rmtree(folder)
+            shutil.rmtree(folder)
     print(
         f"\ndask worker: limits add up to {sum(limits) / MIB:.0f} MiB of {JOB}, {kills} kernel"
         f" kills, {known} restarts of its own, {keeps} results kept, {state}"
