@@ -92,9 +92,11 @@ def test_a_scheduler_on_all_addresses_names_those_that_lead_out(
     bridge = Interface(name="docker0", kind=Kind.CONTAINER, addresses=(ip_address("172.17.0.1"),))
     monkeypatch.setattr(interface, "read", lambda: (LOOPBACK, bridge, NOWHERE))
     assert listening.listening(None, None) == listening.Listening(others=("192.0.2.77",))
+    monkeypatch.setattr(interface, "read", lambda: (LOOPBACK, SIXTH))
+    assert listening.listening(None, None) == listening.Listening(host=["[::1]"])
     assert listening.listening(None, None, local=True).host == "127.0.0.1"
     assert listening.listening("lo", "login1").host == "login1"
-    with pytest.raises(ConfigurationError, match=r"cannot listen: .*gone \(ethernet, 192"):
+    with pytest.raises(ConfigurationError, match=r"cannot listen: .*six \(ethernet, ::1"):
         listening.listening("hsn0", None)
 
 

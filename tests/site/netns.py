@@ -56,8 +56,8 @@ class Hosts:
             ip("-n", self.name(host), "link", "set", "lo", "up")
             for each in interfaces:
                 self._join(host, each, NETWORKS[each].format(number))
-            route = ("route", "add", "default", "via", "10.81.0.254")  # the way out is eth0
-            ip("-n", self.name(host), *route)
+            if "eth0" in interfaces:  # the way out
+                ip("-n", self.name(host), "route", "add", "default", "via", "10.81.0.254")
         return self
 
     def _join(self, host: str, interface: str, address: str) -> None:

@@ -116,6 +116,16 @@ def test_a_worker_goes_to_the_address_of_the_head_that_answers(three: Hosts) -> 
     assert "joined tls://10.81.0.1:" in log.read_text()
 
 
+def test_a_client_goes_to_the_address_of_the_head_that_answers(three: Hosts) -> None:
+    """A login node that is not on the fabric, beside a cluster that is."""
+    three.set("c", "link", "set", "ib0", "down")
+    asked = ("--interface", "auto")
+    with three.scheduler("a", *asked), three.worker("b", *asked):
+        told = three.ask("c", 1)
+    assert hosts_of([told["scheduler"]]) == ["10.81.0.1"]
+    assert hosts_of(told["workers"]) == ["10.82.0.2"]
+
+
 def test_a_worker_that_gives_up_says_what_it_tried(three: Hosts) -> None:
     """From each of its interfaces, all at once."""
     with three.scheduler("a", "--interface", "ib0"):
@@ -141,6 +151,14 @@ def test_an_interface_with_ipv6_alone_carries_a_cluster(home: Path) -> None:
     assert told["moved"] == 3 * SIZE
     assert moved["ib1"] > 4 * SIZE
     assert moved["eth0"] < SIZE / 1000
+
+
+def test_hosts_without_ipv4_need_no_word(home: Path) -> None:
+    """The engine alone would look for an IPv4 address."""
+    with Hosts(home, a="ib1", b="ib1") as hosts, hosts.scheduler("a") as found, hosts.worker("b"):
+        assert found.address.startswith("tls://[fd00:82::1]:")  # not a name that others lack
+        told = hosts.ask("b", 1, SIZE)
+    assert hosts_of([told["scheduler"], *told["workers"]]) == ["[fd00:82::1]", "[fd00:82::2]"]
 
 
 def test_a_firewall_before_the_workers_is_named(three: Hosts) -> None:

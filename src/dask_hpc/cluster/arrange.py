@@ -5,8 +5,10 @@ Nothing is started, and nobody is connected, before :mod:`.connection` does so.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -26,6 +28,7 @@ from dask_hpc.drivers.registry import FALLBACK
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.launch import rendezvous
 from dask_hpc.model.tls import TLSFiles
+from dask_hpc.node import probe
 from dask_hpc.units import parse_walltime
 
 #: Seconds that a scheduler file may take to be there, unless a timeout is given: whoever started
@@ -164,10 +167,11 @@ def _launched() -> tuple[str, Security]:
 def _find(named: Named, seconds: float, *, insecure: bool) -> tuple[str, Security]:
     """Find a cluster that somebody else keeps running."""
     tls = None
+    others: tuple[str, ...] = ()
     address = named.address
     if named.file is not None:
         found = rendezvous.wait(named.file, seconds)
-        address, tls = found.address, found.tls
+        address, tls, others = found.address, found.tls, found.others
     if "://" not in address:
         address = f"{'tcp' if insecure else 'tls'}://{address}"
     if not address.startswith(("tls://", "wss://")):
@@ -178,6 +182,14 @@ def _find(named: Named, seconds: float, *, insecure: bool) -> tuple[str, Securit
             )
         return address, Security(require_encryption=False)
     security = Security()  # what the dask configuration names
-    if tls is None and security.tls_ca_file is not None:
-        return address, security
-    return address, engine_security(tls or ensure_identity())
+    if tls is not None or security.tls_ca_file is None:
+        security = engine_security(tls or ensure_identity())
+    return _answering((address, *others), security), security
+
+
+def _answering(addresses: tuple[str, ...], security: Security) -> str:
+    """Choose the address of a scheduler that this host reaches."""
+    if len(addresses) == 1:
+        return addresses[0]
+    with ThreadPoolExecutor(1) as thread:  # an event loop may run in this one, as in a notebook
+        return thread.submit(asyncio.run, probe.first(addresses, security)).result()

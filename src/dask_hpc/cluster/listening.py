@@ -64,16 +64,19 @@ def listening(wish: str | None, host: str | None, *, local: bool = False) -> Lis
     if host:
         return Listening(host=host)
     if not wish:
-        return Listening(host="127.0.0.1") if local else Listening(others=_outward())
+        return Listening(host="127.0.0.1") if local else _everywhere()
     hosts = [each.host for each in usable(wish)]
     return Listening(host=hosts[0] if len(hosts) == 1 else hosts)
 
 
-def _outward() -> tuple[str, ...]:
+def _everywhere() -> Listening:
     try:
-        return tuple(each.host for each in interface.usable(AUTO))
+        hosts = [each.host for each in interface.usable(AUTO)]
     except NodeError:  # no network at all
-        return ()
+        return Listening()
+    if all(host.startswith("[") for host in hosts):  # the engine would look for its IPv4 address
+        return Listening(host=hosts)
+    return Listening(others=tuple(hosts))
 
 
 def usable(wish: str) -> Sequence[fabric.Interface]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Scheduler, Security
+from distributed.comm import unparse_host_port
 from distributed.core import Status
 from distributed.utils import get_ip, silence_logging_cmgr
 
@@ -33,7 +34,7 @@ from dask_hpc.cluster.security import engine_security, ensure_identity
 from dask_hpc.errors import HPCError
 from dask_hpc.launch import rendezvous
 from dask_hpc.launch.rendezvous import Rendezvous
-from dask_hpc.node import forked, spawn
+from dask_hpc.node import forked, interface, spawn
 from dask_hpc.node.protocol import UCX, scheme
 
 #: Exit code of workers whose scheduler has gone without closing them.
@@ -87,7 +88,8 @@ def run(orders: dict[str, Any], crew: Callable[[Rendezvous], int]) -> int:
 def _host(name: str | None) -> str:
     if name:
         return usable(name)[0].host
-    return str(get_ip())
+    way = interface.routed()
+    return str(unparse_host_port(way)) if way else str(get_ip())
 
 
 @contextlib.contextmanager

@@ -64,9 +64,18 @@ async def from_each(
     return {(each.name, to): why for (each, to), why in zip(pairs, answers, strict=True)}
 
 
-async def _connect(own: str, address: str, security: Security, seconds: float) -> str:
+async def first(addresses: Sequence[str], security: Security, seconds: float = PROBE) -> str:
+    """Try a scheduler's addresses, all at once: the first that answers, or else the first."""
+    probed = [each for each in addresses if each.startswith(_PROBED)]
+    tried = (_connect(None, each, security, seconds) for each in probed)
+    answers = await asyncio.gather(*tried)
+    reached = (each for each, why in zip(probed, answers, strict=True) if why == REACHED)
+    return next(reached, addresses[0])
+
+
+async def _connect(own: str | None, address: str, security: Security, seconds: float) -> str:
     host, _, port = address.partition("://")[2].rpartition(":")
-    if (":" in host) != (":" in own):
+    if own and (":" in host) != (":" in own):
         return "no route (IPv4 to IPv6)"
     context = security.get_connection_args("worker").get("ssl_context")
     try:
@@ -74,7 +83,7 @@ async def _connect(own: str, address: str, security: Security, seconds: float) -
             _, writer = await asyncio.open_connection(
                 host.strip("[]"),
                 int(port),
-                local_addr=(own.strip("[]"), 0),
+                local_addr=(own.strip("[]"), 0) if own else None,
                 ssl=context if address.startswith("tls://") else None,
             )
     except TimeoutError:

@@ -362,7 +362,9 @@ class _Job:
 
     async def _reached_back(self) -> bool:
         wanted = self.wanted
-        if wanted.worker_port and not wanted.nanny_port:  # a firewall may know those ports alone
+        # A firewall may know those ports alone, and a user how a worker is reached.
+        ports = wanted.worker_port and not wanted.nanny_port
+        if ports or "contact_address" in wanted.worker_options:
             return True
         told = await probe.way_back(self.head.address, self.nannies[0].address, self.head.security)
         # Who answers at once, and has still not come, cannot come.
