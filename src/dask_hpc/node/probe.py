@@ -135,7 +135,8 @@ async def way_back(scheduler: str, nanny: str, security: Security) -> bool | Non
     Returns
     -------
     bool or None
-        None if the scheduler did not say in time: it is closing, it is busy, or it is trying.
+        False if the scheduler says that it could not; None if it did not say in time: it is busy,
+        or still trying.  True if it could, and if nothing is known, as when it is closing.
     """
     from distributed.core import rpc
 
@@ -145,8 +146,10 @@ async def way_back(scheduler: str, nanny: str, security: Security) -> bool | Non
             answers = await asked.broadcast(
                 msg={"op": "echo", "data": "dask-hpc"}, workers=[nanny], on_error="ignore"
             )
-    except OSError:  # timeouts are such
+    except TimeoutError:
         return None
+    except Exception:  # noqa: BLE001  (of whatever kind: it tells nothing of the way back)
+        return True
     return isinstance(answers, dict) and nanny in answers
 
 

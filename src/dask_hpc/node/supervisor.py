@@ -366,9 +366,13 @@ class _Job:
         ports = wanted.worker_port and not wanted.nanny_port
         if ports or "contact_address" in wanted.worker_options:
             return True
-        told = await probe.way_back(self.head.address, self.nannies[0].address, self.head.security)
-        # Who answers at once, and has still not come, cannot come.
-        return told or (told is None and not await self.head.answers(DOUBT_SECONDS))
+        nanny = next((each for each in self.nannies if each.answering), None)
+        if nanny is None:
+            return True
+        told = await probe.way_back(self.head.address, nanny.address, self.head.security)
+        if told is None:  # who answers at once, and has still not come, cannot come
+            told = not await self.head.answers(DOUBT_SECONDS)
+        return told or not nanny.answering
 
     async def _close(self, reason: str) -> None:
         closing = [nanny.close(timeout=CLOSE_SECONDS, reason=reason) for nanny in self.nannies]

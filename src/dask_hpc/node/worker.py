@@ -161,6 +161,11 @@ class JobNanny(Nanny):
         """Whether the worker runs and has joined: it is not being started, for the nth time."""
         return self.process is not None and self.process.status.name == "running"
 
+    @property
+    def answering(self) -> bool:
+        """Whether this listens, as long as it is not closed."""
+        return self.status is Status.running
+
     def start_periodic_callbacks(self) -> None:
         """Start what a nanny needs: the health of the loop that all share is watched by none."""
         for name in ("tick", "ticks", "monitor"):
