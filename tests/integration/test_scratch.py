@@ -172,6 +172,14 @@ def test_a_directory_that_is_not_there_is_made_only_where_somebody_asked(tmp_pat
     assert "not a directory" in mounts.look(Candidate("/etc/passwd", "TMPDIR"), 10).problem
 
 
+def test_a_directory_in_which_anyone_may_replace_things_is_not_used(tmp_path: Path) -> None:
+    """Spilled results are pickles, which run code; a sticky bit keeps others' hands off."""
+    tmp_path.chmod(0o777)
+    assert "anyone may replace" in mounts.look(Candidate(str(tmp_path), "TMPDIR"), 10).problem
+    tmp_path.chmod(0o1777)
+    assert mounts.look(Candidate(str(tmp_path), "TMPDIR"), 10).problem == ""
+
+
 def test_a_file_system_that_does_not_answer_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

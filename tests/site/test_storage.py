@@ -7,6 +7,7 @@ batch system plays no part.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -178,6 +179,28 @@ def test_space_that_a_dead_job_holds_is_there_for_the_next(disks: Mounts, tmp_pa
     assert not held.exists()
 
 
+def test_what_another_user_puts_there_is_left_alone(disks: Mounts, tmp_path: Path) -> None:
+    """A directory that looks like ours, and a link under our name to what is ours."""
+    disk, kept = disks.image("disk", "ext4"), tmp_path / "dask-job-kept"
+    with worker(tmp_path, "--local-directory", disk) as (client, _, process):
+        ours = Path(told(client)["directory"])
+        process.send_signal(signal.SIGKILL)
+        process.wait(20)
+    shutil.copytree(ours, kept)
+    kept.chmod(0o700)
+    theirs, link = disk / "dask-job-theirs", disk / "dask-job-link"
+    shutil.copytree(ours, theirs)
+    theirs.chmod(0o700)
+    for path in (theirs, *theirs.rglob("*")):
+        shutil.chown(path, "alice")
+    link.symlink_to(kept)
+    with worker(tmp_path, "--local-directory", disk):
+        assert not ours.exists()
+        assert (theirs / "owner.json").exists()
+        assert (kept / "owner.json").exists()
+        assert link.is_symlink()
+
+
 # --- more than the memory ------------------------------------------------------------------------
 
 #: From pausing to being killed it is 90 MiB, or 6 tasks: the machine may be busy.
@@ -221,6 +244,7 @@ def test_more_than_the_memory_pauses_on_a_network_and_writes_nothing_there(
                 future.release()
         assert total == TASKS * PIECE
         assert pid_of_worker(client) == before
+        print(f"{held} results held when it paused, {traffic.written} bytes written")
         assert traffic.opened("/storage") == []
         assert traffic.written < MIB  # a trial of 64 KiB, and who we are
 
@@ -235,5 +259,6 @@ def test_the_same_spills_where_the_user_says_so(disks: Mounts, tmp_path: Path) -
         assert "but that is no disk of this node" in said[0]
         futures = client.map(produce, range(TASKS // 2))
         wait_until(lambda: len(done(futures)) == TASKS // 2, 120)
+        print(f"{traffic.written} bytes written")
         assert traffic.opened("/storage")
         assert traffic.written > 4 * PIECE

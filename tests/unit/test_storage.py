@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_hpc.errors import ConfigurationError, NodeError
-from dask_hpc.node import storage
+from dask_hpc.node import spilling, storage
 from dask_hpc.node.filesystems import FileSystem, Kind
 from dask_hpc.node.storage import AUTO, NEVER, ROOM, Candidate, Choice, Look
 
@@ -108,7 +108,7 @@ def test_never_is_never() -> None:
     """On a disk as well."""
     choice = storage.choose([look(DISK)], NEVER)
     assert not choice.spill
-    assert storage.settings(choice, {"target": 0.5}, workers=1, forced=True) == {
+    assert spilling.settings(choice, {"target": 0.5}, workers=1, forced=True) == {
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": 0.80,
@@ -152,9 +152,9 @@ def chosen(*, spill: bool) -> Choice:
 
 def test_with_a_disk_the_engines_fractions_stay_and_the_disk_is_not_filled() -> None:
     """Nine tenths of what is free, divided among the workers."""
-    settings = storage.settings(chosen(spill=True), {}, workers=3)
+    settings = spilling.settings(chosen(spill=True), {}, workers=3)
     assert settings == {f"{SECTION}.max-spill": int(10 * ROOM * 0.9) // 3}
-    assert storage.settings(chosen(spill=True), {"max-spill": "5 GB"}, workers=3) == {}
+    assert spilling.settings(chosen(spill=True), {"max-spill": "5 GB"}, workers=3) == {}
 
 
 @pytest.mark.parametrize(
@@ -170,18 +170,18 @@ def test_with_a_disk_the_engines_fractions_stay_and_the_disk_is_not_filled() -> 
 )
 def test_what_the_user_set_stays(own: dict[str, Any], ours: set[str], spills: bool) -> None:
     """Whether that spills to a network or not; if so, it is said."""
-    settings = storage.settings(chosen(spill=False), own, workers=1)
+    settings = spilling.settings(chosen(spill=False), own, workers=1)
     assert set(settings) == {f"{SECTION}.{name}" for name in ours}
-    effective = storage.with_own(chosen(spill=False), own)
+    effective = spilling.with_own(chosen(spill=False), own)
     assert (effective.spill, bool(effective.warnings)) == (spills, spills)
 
 
 def test_who_turned_spilling_off_has_it_off_on_a_disk() -> None:
     """And reads why in the log."""
-    effective = storage.with_own(chosen(spill=True), {"target": False, "spill": False})
+    effective = spilling.with_own(chosen(spill=True), {"target": False, "spill": False})
     assert not effective.spill
     assert "target: False" in effective.why
-    assert storage.with_own(chosen(spill=True), {"target": False}).spill
+    assert spilling.with_own(chosen(spill=True), {"target": False}).spill
 
 
 _LOOKS = st.lists(

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import stat
 import tempfile
 import threading
 from pathlib import Path
@@ -29,6 +30,8 @@ _TRIAL = b"\0" * 65536
 _STATFS_BYTES = 256  # struct statfs is 120 on the widest of Linux' machines
 _USED_UP = {errno.ENOSPC: "no space is left", errno.EDQUOT: "your quota is used up"}
 _SHORT = {errno.ENOSPC: "its free space is promised", errno.EDQUOT: "your quota leaves too little"}
+#: Spilled results are pickles: who can put others in their place has his code run.
+_ANYBODYS = "anyone may replace what is in it: all may write, and it has no sticky bit"
 _FALLOC_FL_KEEP_SIZE = 1
 
 
@@ -86,12 +89,15 @@ def _look(candidate: Candidate) -> Look:
     try:
         system = _system(descriptor)
         space = os.fstatvfs(descriptor)
+        mode = os.fstat(descriptor).st_mode
     except OSError as error:
         return Look(candidate=candidate, problem=_words(error))
     finally:
         os.close(descriptor)
     if space.f_flag & os.ST_RDONLY:
         return Look(candidate=candidate, system=system, problem=READ_ONLY)
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return Look(candidate=candidate, system=system, problem=_ANYBODYS)
     free = space.f_bavail * space.f_frsize
     try:
         short = _try(path, reserve=ROOM if system.kind is Kind.DISK and free >= ROOM else 0)

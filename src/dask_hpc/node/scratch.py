@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dask_hpc.errors import NodeError
 from dask_hpc.model.job_environment import name_of_job
-from dask_hpc.node import leftovers, mounts, own_settings, storage
+from dask_hpc.node import leftovers, mounts, own_settings, spilling, storage
 
 if TYPE_CHECKING:
     from dask_hpc.node.leftovers import Directory
@@ -99,21 +99,24 @@ class Keeper:
                 f"no scratch directory can be made in {choice.look}: {error}",
                 hint="give another --local-directory (local_directory=)",
             ) from error
-        own = own_settings.own()
-        old = own_settings.from_old_directory(own)
-        own |= old
-        forced = policy == storage.NEVER
-        settings = storage.settings(choice, own, workers=workers, forced=forced)
-        renamed = {f"{storage.SECTION}.{name}": value for name, value in old.items()}
-        choice = storage.with_own(choice, own, forced=forced)
-        return Place(
-            directory=self._directory.path,
-            about=choice.about(self._directory.path),
-            settings={**renamed, **settings},
-            line=str(choice),
-            warnings=choice.warnings,
-            counts_tmpfs=not choice.spill,
-        )
+        return _place(choice, self._directory.path, workers, forced=policy == storage.NEVER)
+
+
+def _place(choice: Choice, directory: str, workers: int, *, forced: bool) -> Place:
+    """Bring together what was chosen and what the user set."""
+    own = own_settings.own()
+    old = own_settings.from_old_directory(own)
+    told = {f"{spilling.SECTION}.{name}": value for name, value in old.items()}
+    own |= old
+    choice_and_own = spilling.with_own(choice, own, forced=forced)
+    return Place(
+        directory=directory,
+        about=choice_and_own.about(directory),
+        settings={**told, **spilling.settings(choice, own, workers=workers, forced=forced)},
+        line=str(choice_and_own),
+        warnings=choice_and_own.warnings,
+        counts_tmpfs=not choice_and_own.spill,
+    )
 
 
 def _choose(wanted: WorkerOptions, policy: str, me: leftovers.Owner) -> Choice:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +21,8 @@ AUTO, NEVER = "auto", "never"
 #: Bytes that must be free where workers spill: eight chunks of dask's usual 128 MiB.  A disk with
 #: less is about to be full, and what fills the disk of a node stops its batch system too.
 ROOM = 1 << 30
-#: Of the free space, what the workers of a job may fill: the rest is for all others on the node.
-_PART = 0.9
 #: Looked at only when nothing else can be written.
 _LAST = ("/var/tmp", "/dev/shm")  # noqa: S108  (what is made there is 0700, by mkdtemp)
-#: Published for systems without local disk (dask-jobqueue, "Configuration Examples": no local
-#: storage); the two that remain are the engine's own values as well.
-_WITHOUT_DISK: Mapping[str, float | bool] = {
-    "target": False,
-    "spill": False,
-    "pause": 0.80,
-    "terminate": 0.95,
-}
-#: Where the engine has its settings of memory.
-SECTION = "distributed.worker.memory"
 #: What is wrong with a file system that takes no files.
 READ_ONLY = "read-only"
 _GIVEN = ("--local-directory", "temporary-directory")
@@ -269,7 +257,7 @@ def choose(looks: Sequence[Look], policy: str) -> Choice:
     if chosen.takes_spill:
         return Choice(look=chosen, spill=True, why="workers spill there", warnings=refused)
     others = [str(look) for look in looks if look is not chosen]
-    why = _no(_reason(chosen)) + (f"; looked at: {', '.join(others)}" if others else "")
+    why = _no(reason(chosen)) + (f"; looked at: {', '.join(others)}" if others else "")
     return Choice(look=chosen, spill=False, why=why, warnings=refused)
 
 
@@ -285,16 +273,16 @@ def _spill_into(look: Look) -> Choice:
         )
     warnings: tuple[str, ...] = ()
     if not look.takes_spill:
-        reason = _reason(look)
-        warnings = (f"workers spill to {look} as asked, but {reason}",)
+        warnings = (f"workers spill to {look} as asked, but {reason(look)}",)
     return Choice(look=look, spill=True, why="workers spill there, as asked", warnings=warnings)
 
 
-def _no(reason: str) -> str:
-    return f"workers do not spill, and pause when their memory is full ({reason})"
+def _no(because: str) -> str:
+    return f"workers do not spill, and pause when their memory is full ({because})"
 
 
-def _reason(look: Look) -> str:
+def reason(look: Look) -> str:
+    """Why nobody should spill there."""
     if look.kind is Kind.MEMORY:
         return "that is memory too"
     if look.kind is not Kind.DISK:
@@ -304,64 +292,3 @@ def _reason(look: Look) -> str:
 
 def _size(amount: int) -> str:
     return f"{amount / (1 << 30):.1f} GiB"
-
-
-def settings(
-    choice: Choice, own: Mapping[str, Any], *, workers: int, forced: bool = False
-) -> dict[str, Any]:
-    """Settings of the engine that follow from the choice.
-
-    Parameters
-    ----------
-    choice
-        The choice.
-    own
-        What the user set below ``distributed.worker.memory``, which stays.
-    workers
-        That share the directory.
-    forced
-        Whether the user said ``never``: a target of an old configuration is then not meant.
-
-    Returns
-    -------
-    dict
-        By their full names; a worker with a disk keeps the engine's fractions.
-    """
-    if choice.spill:
-        part = int(choice.look.free * _PART) // max(workers, 1)
-        wanted: dict[str, Any] = {"max-spill": part}
-    else:
-        wanted = dict(_WITHOUT_DISK)
-    stays = set(own)
-    if forced:
-        stays -= {"target", "spill"}
-    elif own.get("target") or own.get("spill"):  # they want to spill: both are theirs to say
-        stays |= {"target", "spill"}
-    return {f"{SECTION}.{name}": value for name, value in wanted.items() if name not in stays}
-
-
-def with_own(choice: Choice, own: Mapping[str, Any], *, forced: bool = False) -> Choice:
-    """Say what the user's own settings make of a choice.
-
-    Parameters
-    ----------
-    choice, own, forced
-        As for :func:`settings`.
-
-    Returns
-    -------
-    Choice
-        Unlike what was chosen if their ``target`` or ``spill`` decide about spilling.
-    """
-    told = {name: own[name] for name in ("target", "spill") if name in own}
-    if forced or not told:
-        return choice
-    effective = {"target": choice.spill, "spill": choice.spill, **told}
-    spills = any(effective.values())
-    words = ", ".join(f"{name}: {value}" for name, value in told.items())
-    if spills == choice.spill:
-        return choice
-    what = "workers spill there" if spills else "workers do not spill"
-    why = f"{what} (your dask configuration has {words})"
-    warned = (f"workers spill to {choice.look}, and {_reason(choice.look)}",) if spills else ()
-    return replace(choice, spill=spills, why=why, warnings=(*choice.warnings, *warned))
