@@ -108,6 +108,20 @@ def test_without_jobs_only_what_the_batch_system_says_is_written() -> None:
     assert found["node"]["cores"] == 16
 
 
+def test_where_no_queue_is_the_default_the_largest_that_is_open_counts() -> None:
+    """The batch system takes the one that fits."""
+    queues = (
+        Queue(name="a", max_walltime=60, cores=8, memory=GIB, nodes=1),
+        Queue(name="b", max_walltime=600, cores=4, memory=2 * GIB, nodes=3),
+        Queue(name="c", cores=99, starts_jobs=False),
+    )
+    found = seen(queues=queues)
+    assert found["node"] == {"cores": 8, "memory": "2 GiB", "count": 3}
+    assert found["walltime_limit"] == "00:10:00"
+    endless = seen(queues=(*queues, Queue(name="d", cores=1)))
+    assert "walltime_limit" not in endless
+
+
 def diagnosis() -> Diagnosis:
     result = Result(Outcome(directory="/d", program="python", expected=2), ROUTES)
     asked = Asked(batch="slurm", cores=4)

@@ -78,7 +78,11 @@ def jobs(outcome: Outcome) -> list[Finding]:
         return [ok("jobs", said)]
     if outcome.reports:
         said = f"{len(outcome.reports)} of {outcome.expected} probes reported {took}"
-        return [problem("jobs", f"{said}: {', '.join(hosts)}{_ends(outcome)}", "see the job's log")]
+        lines = [line for log in outcome.logs for line in log.splitlines()]
+        tail = " / ".join([line for line in lines if not line.startswith(STARTS)][-_TAIL:])
+        seen = f"{said}: {', '.join(hosts)}{_ends(outcome)}: {tail or 'no log says why'}"
+        advice = "the launcher does not reach every node: see launcher=, or whether a firewall is"
+        return [problem("jobs", seen, f"{advice} between them; --nodes 1 looks at one")]
     return [_nothing(outcome, took)]
 
 

@@ -62,7 +62,20 @@ def _queue(asked: Asked, queues: Sequence[Queue]) -> Queue | None:
     for each in queues:
         if each.name == asked.queue or (asked.queue is None and each.default):
             return each
-    return queues[0] if len(queues) == 1 else None
+    usable = [each for each in queues if each.takes_jobs and each.starts_jobs and each.yours]
+    if asked.queue or not usable:
+        return None
+    if len(usable) == 1:
+        return usable[0]
+    limits = [each.max_walltime for each in usable]
+    return Queue(  # the batch system takes the one that fits
+        name="",
+        cores=max((each.cores or 0 for each in usable), default=0) or None,
+        memory=max((each.memory or 0 for each in usable), default=0) or None,
+        gpus=max((each.gpus or 0 for each in usable), default=0) or None,
+        nodes=max((each.nodes or 0 for each in usable), default=0) or None,
+        max_walltime=None if None in limits else max(map(int, filter(None, limits))),
+    )
 
 
 def _limits(queue: Queue) -> dict[str, Any]:
