@@ -131,8 +131,8 @@ def _table(findings: Iterable[Finding]) -> None:
     from rich.text import Text
 
     table = Table(show_lines=True)
-    for heading in ("", "what", "seen", "what to do"):
-        table.add_column(heading, overflow="fold")
+    for heading, most in (("", 7), ("what", 20), ("seen", None), ("what to do", 34)):
+        table.add_column(heading, overflow="fold", max_width=most)
     colours = {"ok": "green", "warning": "yellow", "problem": "bold red"}
     for each in together(findings):
         texts = (each.name, each.seen, each.advice)
