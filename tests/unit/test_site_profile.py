@@ -100,6 +100,14 @@ def test_a_directory_that_is_no_local_disk_is_not_written(spoilt: dict[str, Any]
     assert "local_directory" not in seen(reports={**REPORTS, "b": bad})
 
 
+def test_the_home_directory_is_no_scratch() -> None:
+    """It may look like a local disk, and is everybody's."""
+    reports = {name: report(each["host"]) for name, each in REPORTS.items()}
+    for each in reports.values():
+        each["disks"] = {"home": {**each["disks"]["/tmp"], "asked": "/home/alice"}}
+    assert "local_directory" not in seen(reports=reports)
+
+
 def test_without_jobs_only_what_the_batch_system_says_is_written() -> None:
     """Nothing is made up of the login node."""
     found = seen(reports={LOGIN: report("login")}, routes=[])

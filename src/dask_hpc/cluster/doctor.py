@@ -132,6 +132,8 @@ async def examine(visit: Visit, say: Say) -> Diagnosis:
     findings += _here(login, asked)
     if visit.job and answers and checks_site.usable(asked, offer.queues, found):
         await _in_jobs(visit, request, diagnosis, say)
+    elif visit.job:
+        say("no job is submitted: it would never start")
     return diagnosis
 
 
@@ -253,11 +255,12 @@ def _shape(visit: Visit, request: Request, queue: Queue | None) -> tuple[int, in
 
 
 def _directories(configured: str | None, batch: str) -> dict[str, str]:
+    shared = {"home": str(home())}
     if configured:
-        return {"scratch": configured}
+        return {**shared, "scratch": configured}
     row = BY_BATCH.get(batch)
     variables = [f"${name}" for name in (row.scratch if row else ())]
-    return {text: text for text in dict.fromkeys([*variables, "/tmp"])}  # noqa: S108  (looked at)
+    return shared | {text: text for text in dict.fromkeys([*variables, "/tmp"])}  # noqa: S108  (looked at)
 
 
 def _answered(report: Mapping[str, Any], driver: Driver) -> None:

@@ -123,6 +123,7 @@ def _scratch(asked: Asked, reports: Reports) -> str:
     """The first directory that is a local disk with room on every node."""
     nodes = [report for name, report in reports.items() if name != LOGIN and "disks" in report]
     candidates = dict.fromkeys(label for report in nodes for label in report["disks"])
+    candidates.pop("home", None)  # shared, whatever its file system is
     for label in candidates:
         looked = [report["disks"][label] for report in nodes if label in report["disks"]]
         if len(looked) == len(nodes) and all(map(_good, looked)):
