@@ -416,6 +416,8 @@ ENDED = JobStatus(JobState.FAILED, "exit 0:53")
          "shared directory", "problem", "can't open"),
         ({"statuses": [JobStatus(JobState.HELD, "it could not be started (log directory)")]},
          "shared directory", "problem", "log directory"),
+        ({"statuses": [JobStatus(JobState.RUNNING)], "waited": 90.0},
+         "jobs", "problem", "a job runs, and no probe has reported after 90 s"),
         ({"statuses": [ENDED]}, "shared directory", "problem", "neither report nor log"),
         ({"statuses": [ENDED],
           "logs": ["python: can't open file '/home/a/doctor-1/probe.pyz': [Errno 13] no"]},

@@ -112,6 +112,14 @@ def _nothing(outcome: Outcome, took: str) -> Finding:
             f"still waiting {took}: {reasons or 'the batch system gives no reason'}",
             "time in a queue is no failure: --wait longer, or another --queue",
         )
+    if any(state.live for state in states):
+        tail = " / ".join(log.splitlines()[-_TAIL:]) or "its log is empty"
+        return problem(
+            "jobs",
+            f"a job runs, and no probe has reported {took}: {tail}",
+            "its launcher may not reach the nodes: see launcher=, or whether a firewall is between"
+            " them; --nodes 1 looks at one",
+        )
     if not log:
         return _unseen(
             outcome, f"a job ended and left neither report nor log there{_ends(outcome)}"
