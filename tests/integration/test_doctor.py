@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -189,6 +190,15 @@ def test_the_probe_is_one_file_that_needs_nothing(tmp_path: Path) -> None:
     assert report["disks"]["scratch"]["unset"]
     assert report["tls"]
     assert report["port"] == 0
+
+
+@pytest.mark.parametrize("path", sorted(Path(machine.__file__).parent.glob("*.py")), ids=str)
+def test_the_probe_is_written_for_an_older_python_than_ours(path: Path) -> None:
+    """Its syntax is that of 3.9, and nothing newer is called that was used once."""
+    text = path.read_text(encoding="utf-8")
+    ast.parse(text, feature_version=(3, 9))
+    assert "from __future__ import annotations" in text or path.name == "__init__.py"
+    assert "strict=True" not in text
 
 
 def test_an_old_python_reports_what_it_is(tmp_path: Path) -> None:

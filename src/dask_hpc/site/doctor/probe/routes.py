@@ -58,7 +58,8 @@ def measure(files: tuple[str, str, str], here: str, wanted: list[Target]) -> lis
     with ThreadPoolExecutor(max_workers=min(8, len(wanted))) as pool:
         callers = list(pool.map(lambda target: _call(files, target), wanted))
     found = []
-    for target, caller in zip(wanted, callers, strict=True):
+    for target in wanted:
+        caller = callers.pop(0)
         route: dict[str, Any] = {
             "source": here,
             "target": target.name,
