@@ -162,6 +162,9 @@ def test_oar_counts_its_cores() -> None:
 
 def test_htcondor_has_one_queue_without_a_name() -> None:
     """Its machines are what there is."""
+    assert read("htcondor", "htcondor/23.9.6/queues") == {
+        "": Queue(name="", nodes=4, cores=16, memory=16000 * MIB, gpus=0, default=True)
+    }
     found = reader("htcondor")
     assert found is not None
     text = "node01\t16\t16000\tundefined\nnode01\t16\t16000\tundefined\nnode02\t8\t8000\t2\n"
