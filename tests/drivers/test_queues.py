@@ -150,6 +150,9 @@ def test_flux_tells_its_queues() -> None:
 
 def test_oar_counts_its_cores() -> None:
     """Resources are cores: those of one host are counted."""
+    assert read("oar", "oar/2.5.9/queues") == {
+        "default": Queue(name="default", nodes=4, cores=16, memory=16000 * MIB, default=True)
+    }
     found = reader("oar")
     assert found is not None
     row = '"{}" : {{"state": "{}", "host": "node0{}", "mem": 16000}}'
