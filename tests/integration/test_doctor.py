@@ -237,6 +237,8 @@ def test_this_machine_is_seen_as_it_is() -> None:
     assert seen["host"] == socket.gethostname().partition(".")[0]
     assert seen["import"]["seconds"] > 0
     assert seen["packages"]["dask"]
+    assert 0 < seen["cores"]["amount"] <= (os.cpu_count() or 1)
+    assert seen["memory"]["source"]
     everywhere = [a for each in seen["interfaces"].values() for a in each["addresses"]]
     assert seen["routed"] in everywhere
 

@@ -47,8 +47,8 @@ _HEALTHY: dict[str, Any] = {
         "MEMLOCK": [-1, -1],
         "AS": [-1, -1],
     },
-    "cores": {"amount": 4, "source": "SLURM_CPUS_PER_TASK"},
-    "memory": {"amount": 8 * GIB, "source": "the control group"},
+    "cores": {"amount": 4, "source": "SLURM_CPUS_PER_TASK", "promised": True},
+    "memory": {"amount": 8 * GIB, "source": "the control group", "promised": True},
     "disks": {
         "/tmp": {
             "asked": "/tmp",

@@ -160,7 +160,7 @@ def size(asked: Asked, report: Report) -> Finding:
         f" {rough(memory['amount'])} ({memory['source']})"
     )
     lacking = []
-    if cores["amount"] < asked.cores and cores["source"] == "the machine":
+    if cores["amount"] < asked.cores and not cores["promised"]:
         advice = "nothing tells a process there what the job has: see that the node is as large"
         seen = f"{seen}: {asked.cores} cores were asked for, and the batch system tells nothing"
         return warning("cores and memory", seen, advice)

@@ -13,7 +13,9 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -156,26 +158,35 @@ def limit(name: str) -> list[int]:
 
 
 def cores() -> dict[str, Any]:
-    """Cores that a worker here would see, and who says so."""
-    try:
-        from dask_hpc.node import limits
-
-        share = limits.cores(limits.look())
-    except ImportError:
-        return {"amount": len(os.sched_getaffinity(0)), "source": "the machine"}
-    return {"amount": share.amount, "source": share.source}
+    """Cores that a worker here would see, who says so, and whether the batch system promised."""
+    look, judge = _of_node("look", "snapshot", "limits"), _of_node("cores", "limits")
+    if look and judge:
+        return _written(judge(look()))
+    return {"amount": len(os.sched_getaffinity(0)), "source": "the machine", "promised": False}
 
 
 def memory() -> dict[str, Any]:
-    """Bytes that a worker here would see, and who says so."""
-    try:
-        from dask_hpc.node import limits
+    """Bytes that a worker here would see, likewise."""
+    look, judge = _of_node("look", "snapshot", "limits"), _of_node("memory", "memory", "limits")
+    if look and judge:
+        return _written(judge(look()))
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"amount": whole, "source": "the machine", "promised": False}
 
-        share = limits.memory(limits.look())
-    except ImportError:
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return {"amount": whole, "source": "the machine"}
-    return {"amount": share.amount, "source": share.source}
+
+def _of_node(name: str, *homes: str) -> Callable[..., Any] | None:
+    """A function of `dask_hpc.node`: what is installed here may be another version than ours."""
+    for home in homes:
+        try:
+            found: Callable[..., Any] = getattr(import_module(f"dask_hpc.node.{home}"), name)
+        except (ImportError, AttributeError):
+            continue
+        return found
+    return None
+
+
+def _written(share: Any) -> dict[str, Any]:
+    return {"amount": share.amount, "source": share.source, "promised": share.promised}
 
 
 def _read(file: str) -> str:
