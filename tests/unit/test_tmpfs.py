@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dask_hpc.node import filesystems, tmpfs
+from dask_hpc.node import tmpfs
 
 NONE = "9223372036854771712\n"
 GIB = 1 << 30
@@ -23,29 +23,6 @@ def test_the_group_with_the_smallest_limit_is_the_jobs() -> None:
     }
     assert tmpfs.group_of(limits) == f"{root}/slurm/uid_1/job_2"
     assert tmpfs.group_of({root: NONE, "/x": "", "/y": "max\n"}) is None
-
-
-V1 = "30 25 0:30 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory\n"
-V2 = "31 25 0:31 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup2 rw\n"
-PART = "32 25 0:30 /host01 /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "mounts", "expected"),
-    [
-        ("4:memory:/a/b\n0::/\n", V1 + V2, ["memory/a/b", "memory/a", "memory"]),
-        ("0::/user.slice/x\n", V2, ["unified/user.slice/x", "unified/user.slice", "unified"]),
-        # a host of the test beds, a container: what is mounted is one of the groups
-        ("4:memory:/host01/job_2\n", V1 + PART, ["memory/job_2", "memory"]),
-        ("4:memory:/elsewhere\n", PART, []),
-        ("0::/x\n", V1, []),
-        ("", V1, []),
-    ],
-)
-def test_a_group_is_found_where_it_is_mounted(text: str, mounts: str, expected: list[str]) -> None:
-    """Whole, or the part of the tree that is to be seen."""
-    found = tmpfs.groups(text, filesystems.parse(mounts))
-    assert found == [f"/sys/fs/cgroup/{each}" for each in expected]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +43,7 @@ def test_without_a_group_the_jobs_own_scratch_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What others have in the same file system is theirs."""
-    monkeypatch.setattr(tmpfs, "groups", lambda text, mounts: [])
+    monkeypatch.setattr(tmpfs, "own_groups", lambda controller: None)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x").write_bytes(b"x" * 100_000)
     read = tmpfs.reader(str(tmp_path))

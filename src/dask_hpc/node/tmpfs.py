@@ -8,48 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path, PurePosixPath
 
-from dask_hpc.node.filesystems import Mount, parse
+from dask_hpc.node.cgroups import finite, own_groups, read_file, statistics
 
 #: Seconds for which a number is good: reading it costs the kernel a walk over its counters.
 _FRESH = 1.0
-#: Version 1 writes "no limit" as the largest multiple of the page size below 2**63.
-_NO_LIMIT = 1 << 60
-
-
-def groups(text: str, mounts: Sequence[Mount]) -> list[str]:
-    """Directories of our memory control group and its ancestors, our own first.
-
-    Parameters
-    ----------
-    text
-        Of ``/proc/self/cgroup`` (cgroups(7)): lines of ``id:controllers:path``.
-    mounts
-        The mount table: a container may see only a part of the tree.
-    """
-    found: list[str] = []
-    for line in text.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if "memory" in controllers.split(","):  # of version 1, which counts where both are
-            here = [m for m in mounts if m.type == "cgroup" and "memory" in m.options.split(",")]
-            return _upwards(path, here)
-        if not controllers:
-            found = _upwards(path, [mount for mount in mounts if mount.type == "cgroup2"])
-    return found
-
-
-def _upwards(path: str, mounts: Sequence[Mount]) -> list[str]:
-    if not mounts:
-        return []
-    mount, group = mounts[-1], PurePosixPath("/", path)
-    if not group.is_relative_to(mount.root):
-        return []
-    inside = group.relative_to(mount.root)
-    return [str(PurePosixPath(mount.point, each)) for each in (inside, *inside.parents)]
 
 
 def group_of(limits: Mapping[str, str]) -> str | None:
@@ -68,9 +33,9 @@ def group_of(limits: Mapping[str, str]) -> str | None:
     """
     found: tuple[int, str] | None = None
     for directory, text in limits.items():
-        limit = int(text) if text.strip().isdecimal() else 0
-        if 0 < limit < _NO_LIMIT and (found is None or limit <= found[0]):
-            found = limit, directory
+        for limit in finite([text]):
+            if found is None or limit <= found[0]:
+                found = limit, directory
     return found and found[1]
 
 
@@ -79,9 +44,8 @@ def shmem(text: str) -> int:
 
     Version 2 counts the groups below in ``shmem``, version 1 in ``total_shmem`` (cgroups(7)).
     """
-    values = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
-    number = values.get("total_shmem", values.get("shmem", "0")).strip()
-    return int(number) if number.isdecimal() else 0
+    values = statistics(text)
+    return values.get("total_shmem", values.get("shmem", 0))
 
 
 def reader(scratch: str) -> Callable[[], int]:
@@ -92,18 +56,19 @@ def reader(scratch: str) -> Callable[[], int]:
     scratch
         The job's own directory in tmpfs: all that is counted where there is no control group.
     """
-    mounts = parse(_read("/proc/self/mountinfo"))
+    groups = own_groups("memory")
+    files = ("memory.limit_in_bytes", "memory.max")  # of version 1, of version 2
     group = group_of(
         {
-            each: _read(f"{each}/memory.limit_in_bytes") or _read(f"{each}/memory.max")
-            for each in groups(_read("/proc/self/cgroup"), mounts)
+            each: next(filter(None, (read_file(f"{each}/{name}") for name in files)), "")
+            for each in (groups.directories if groups else ())
         }
     )
     return partial(_of_group, f"{group}/memory.stat") if group else partial(_below, scratch)
 
 
 def _of_group(stat: str) -> int:
-    return shmem(_read(stat))
+    return shmem(read_file(stat))
 
 
 def _below(directory: str) -> int:
@@ -134,10 +99,3 @@ class Share:
         if now >= self._until:
             self._value, self._until = self._read() // self._workers, now + _FRESH
         return self._value
-
-
-def _read(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError:
-        return ""
