@@ -34,7 +34,7 @@ pytestmark = [
 MIB = 1 << 20
 WORKERS = 8
 JOB = 3000  # MiB
-HELD = 180  # MiB of each of the other workers: no room for one of them as the engine sizes it
+HELD = 180  # MiB of each of the others: a worker of the engine's size does not fit beside them
 RUN = secrets.token_hex(2)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dask_hpc.node.cgroups import Groups, cpu_quota, groups_of, memory_limits, read_file
 
-#: Of a job of Slurm 22.05 on version 1, as the kernel printed it.
+#: Of a job as Slurm 22.05 makes it on version 1.
 SLURM_V1 = """\
 9:name=systemd:/
 4:memory:/slurm/uid_2001/job_7/step_batch/task_0
@@ -16,7 +16,7 @@ SLURM_V1 = """\
 1:cpu,cpuacct:/
 0::/
 """
-#: Of a job of Slurm 23.02 on version 2, as its cgroup v2 guide describes the tree.
+#: Of a job on version 2, as Slurm's guide to it describes the tree; not seen live.
 SLURM_V2 = "0::/system.slice/slurmstepd.scope/job_7/step_batch/user/task_0\n"
 NO_LIMIT = "9223372036854771712"
 

@@ -99,7 +99,7 @@ def test_the_groups_with_the_jobs_limit_are_watched() -> None:
 
 
 def test_groups_of_version_2_are_watched_alike() -> None:
-    """Of a recorded tree: the step has no limit of its own, its job has one."""
+    """The step has no limit of its own, its job has one."""
     files = {
         "/sys/fs/cgroup/slurm/job_7/step_batch/memory.max": "max\n",
         "/sys/fs/cgroup/slurm/job_7/memory.max": "1073741824\n",

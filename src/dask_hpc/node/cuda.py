@@ -53,7 +53,7 @@ def preloads(wanted: WorkerOptions) -> tuple[list[str], list[Any]]:
 def spilling(environ: Mapping[str, str], memory: int) -> Mapping[str, Any]:
     """Keywords of the nanny of a worker with these GPUs and so many bytes on the host.
 
-    Nothing where dask-cuda has no such function (before 25.08), or the GPU no memory of its own.
+    Nothing where dask-cuda has no such function (an older one), or the GPU no memory of its own.
     """
     try:
         common = importlib.import_module("dask_cuda.worker_common")

@@ -23,8 +23,8 @@ MIB = 1 << 20
 _ROUNDING = 1.01
 #: What a job uses beside its workers: the supervisor, its fork server, the kernel's buffers.
 #: Measured in a control group, Python 3.11, engine 2026.8: 65 MiB, and about 1 MiB for each
-#: worker's nanny and sockets.  Of a small job it takes no more than an eighth: there it is covered by the
-#: 47 MiB that each worker shares with the fork server, which count in its resident memory as well.
+#: worker's nanny and sockets.  Of a small job it takes no more than an eighth: there it is covered
+#: by the 47 MiB that each worker shares with the fork server, which count in its own as well.
 _SUPERVISOR, _NANNY, _LARGEST_PART = 64 * MIB, 2 * MIB, 8
 #: How far a worker's address space exceeds what it uses: 310 MiB measured with one thread, most of
 #: it reserved by malloc and for stacks, and more with each thread.
