@@ -16,6 +16,7 @@ from distributed import Client
 import dask_hpc
 from dask_hpc.node import mounts, storage
 from dask_hpc.node.filesystems import Kind
+from dask_hpc.node.scratch import Keeper
 from dask_hpc.node.storage import Candidate
 from tests.helpers import wait_until
 from tests.integration.account import Account
@@ -100,6 +101,28 @@ def test_what_a_killed_supervisor_left_is_removed_by_the_next(account: Account) 
     with worker(account, "--local-directory", str(scratch)):
         (living,) = jobs_in(scratch)
         assert living != dead
+
+
+def test_a_signal_during_the_removal_does_not_stop_it(tmp_path: Path) -> None:
+    """As when a cluster closes: its job ends by itself, and is cancelled in the same moment."""
+
+    class Slow:
+        def remove(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            (tmp_path / "x").rmdir()
+
+    def raises(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    (tmp_path / "x").mkdir()
+    before = signal.signal(signal.SIGTERM, raises)
+    try:
+        with Keeper() as keeper:
+            keeper._directory = Slow()  # type: ignore[assignment]
+        assert signal.getsignal(signal.SIGTERM) is raises
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not (tmp_path / "x").exists()
 
 
 def test_on_tmpfs_workers_do_not_spill_unless_the_user_says_so(account: Account, shm: Path) -> None:

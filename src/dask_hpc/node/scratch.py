@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -65,7 +66,7 @@ class Keeper:
     def __exit__(self, *_error: object) -> None:
         if self._directory is not None:
             remove = self._directory.remove
-            with contextlib.suppress(TimeoutError):
+            with _deaf(), contextlib.suppress(TimeoutError):
                 mounts.within(REMOVE_SECONDS, remove)
 
     def provide(self, wanted: WorkerOptions, workers: int) -> Place:
@@ -100,6 +101,18 @@ class Keeper:
                 hint="give another --local-directory (local_directory=)",
             ) from error
         return _place(choice, self._directory.path, workers, forced=policy == storage.NEVER)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Let no signal in between: a job that ends by itself may be cancelled in the same moment."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _place(choice: Choice, directory: str, workers: int, *, forced: bool) -> Place:
