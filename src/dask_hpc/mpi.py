@@ -11,12 +11,12 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from dask_hpc.cluster.launched import Here
 from dask_hpc.launch.pair import TooFewRanks, WrongPair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from dask_hpc.cluster.mpi_session import Session
 
 __all__ = [
     "TooFewRanks",
@@ -29,12 +29,6 @@ __all__ = [
 
 #: The name that dask-mpi has for it.
 WorldTooSmallException = TooFewRanks
-
-
-class _Here:
-    """The launch that this process is a rank of; there is one at a time."""
-
-    session: Session | None = None
 
 
 def initialize(
@@ -125,7 +119,7 @@ def initialize(
         workers=_workers(nthreads, local_directory, memory_limit, worker_class, worker_options)
         | {"spill": spill},
     )
-    session = _Here.session = Session(options, client=client_rank, comm=comm)
+    session = Here.session = Session(options, client=client_rank, comm=comm)
     if exit or session.world.ours:
         atexit.register(session.farewell)
     if session.is_client:
@@ -228,7 +222,7 @@ protocol, worker_class, worker_options, comm, insecure, spill
         workers=workers,
     )
     client = client_rank if callable(client_function) else None
-    session = _Here.session = Session(options, client=client, comm=comm)
+    session = Here.session = Session(options, client=client, comm=comm)
     if session.world.ours:
         atexit.register(session.farewell)
     code = 0
@@ -246,8 +240,8 @@ def send_close_signal() -> None:
 
     Without such a launch, the cluster that ``distributed.Client()`` finds is ended.
     """
-    if _Here.session is not None:
-        _Here.session.close_cluster()
+    if Here.session is not None:
+        Here.session.close_cluster()
         return
     from distributed import Client
 

@@ -15,9 +15,8 @@ import psutil
 from distributed import Security
 
 from dask_hpc.batch.local import SLOTS_PER_CORE
-from dask_hpc.cluster import portable
+from dask_hpc.cluster import launched, portable
 from dask_hpc.cluster.allocation import AllocationCluster
-from dask_hpc.cluster.connect import launch_of_this_program
 from dask_hpc.cluster.connection import Opening
 from dask_hpc.cluster.hpc_cluster import HPCCluster
 from dask_hpc.cluster.options import ClusterOptions, jobs_wanted
@@ -158,10 +157,11 @@ def _in_allocation(given: Mapping[str, Any], facts: Facts, common: Mapping[str, 
 
 
 def _launched() -> tuple[str, Security]:
-    session = launch_of_this_program()
+    session = launched.as_client()
     assert session is not None  # noqa: S101  (or it would not have been chosen)
     insecure = Security(require_encryption=False)
-    return session.address, engine_security(TLSFiles(*session.tls)) if session.tls else insecure
+    address = str(session.address)
+    return address, engine_security(TLSFiles(*session.tls)) if session.tls else insecure
 
 
 def _find(named: Named, seconds: float, *, insecure: bool) -> tuple[str, Security]:

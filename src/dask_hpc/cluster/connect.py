@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dask_hpc.cluster import launched
 from dask_hpc.cluster.place import Allocation, Choice, Facts, Named, Place, allocation_of, decide
 from dask_hpc.cluster.place import parse as parse_place
 from dask_hpc.launch import rank
@@ -153,12 +154,12 @@ def look(
         What the call names to submit to.
     """
     launch = rank.read(os.environ)
-    launched = launch_of_this_program() is not None
+    in_launch = launched.as_client() is not None
     if file is not None:
         given = Named("scheduler_file=", file=Path(file).expanduser().absolute(), argument=True)
         return Facts(where=where, named=given)
-    if where in (None, Place.MPI) and (launched or (launch and launch.size != 1)):
-        return Facts(where=where, launch=launch, launched=launched)
+    if where in (None, Place.MPI) and (in_launch or (launch and launch.size != 1)):
+        return Facts(where=where, launch=launch, launched=in_launch)
     named, allocation = _named(), _allocation()
     if where in (None, Place.SCHEDULER_FILE, Place.ALLOCATION) and (named or allocation):
         return Facts(where=where, named=named, allocation=allocation)
@@ -196,10 +197,3 @@ def _text(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:  # a list of nodes that is not here tells nothing
         return ""
-
-
-def launch_of_this_program() -> Any:
-    """The launch that this program is the client of by ``dask_hpc.mpi``; None without one."""
-    module = sys.modules.get("dask_hpc.mpi")
-    session = None if module is None else module._Here.session  # noqa: SLF001  (our own)
-    return session if session is not None and session.is_client else None
