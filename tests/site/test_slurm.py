@@ -245,14 +245,6 @@ def test_memory_is_named_when_it_kills() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_walltime_is_named_when_it_kills() -> None:
-    """Workers never join within the job's minute: the cause is the walltime."""
-    with cluster("late", walltime="1 min", job_script_prologue=["sleep 600"]) as c:
-        c.scale(3)
-        with pytest.raises(JobStartError, match="at its walltime"):
-            c.wait_for_workers(1, timeout=200)
-
-
 def test_a_machine_without_slurm_is_told_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -261,13 +253,6 @@ def test_a_machine_without_slurm_is_told_so(
     missing = "(sbatch|scontrol) is not on this machine's PATH"
     with cluster("bare") as c, pytest.raises(BatchSystemMissing, match=missing):
         c.scale(1)
-
-
-def test_the_demo_runs_on_slurm_and_leaves_nothing() -> None:
-    """The same program as on a laptop, through the queue."""
-    words = run("dask-hpc", "demo", "--batch", "slurm", timeout=120)
-    assert "336,776" in words
-    wait_until(lambda: "demo" not in run("squeue", "-h", "-o", "%j"), 30, "the queue is empty")
 
 
 def test_the_batch_system_of_the_machine_is_found() -> None:
