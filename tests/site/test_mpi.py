@@ -213,7 +213,7 @@ def test_sigterm_ends_all(pair: Pair, file: Path, log: Path) -> None:
         (3, ("--protocol", "tcp"), 78, "neither encryption nor authentication"),
         (3, ("--worker-options", "{"), 78, "--worker-options is no JSON"),
         (3, ("--worker-class", "os.path.join"), 78, "neither a Worker nor a Nanny"),
-        (3, ("--interface", "nosuch0"), 78, "no network interface 'nosuch0'"),
+        (3, ("--interface", "nosuch0"), 78, "there is no nosuch0"),
     ],
     ids=["one rank", "scheduler rank", "option", "tcp", "json", "class", "interface"],
 )

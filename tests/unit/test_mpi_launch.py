@@ -15,7 +15,7 @@ from dask_hpc.cluster.mpi_launch import Launch
 from dask_hpc.cluster.mpi_options import LaunchOptions, parse_worker_options
 from dask_hpc.cluster.mpi_program import orders_for
 from dask_hpc.errors import ConfigurationError
-from dask_hpc.launch import world
+from dask_hpc.launch import meeting, world
 from dask_hpc.launch.meeting import Member
 from dask_hpc.launch.pair import WrongPair
 from dask_hpc.launch.rank import Rank
@@ -187,6 +187,23 @@ def test_the_private_key_travels_only_to_nodes_that_do_not_see_it(
         assert stat.S_IMODE(copies[0].parent.stat().st_mode) == 0o700
         launches[1].dismiss(0)
         assert not copies[0].parent.exists()
+
+
+def test_a_leader_that_fails_at_once_is_still_found(launcher: Any) -> None:
+    """A wrong option is known before the other ranks have come: they get its code, and end."""
+    launcher(HYDRA._replace(size=2, local_size=2))
+    leader = Launch(["--no-mpi"])
+    leader.prepare()
+    came: list[int] = []
+
+    def follow() -> None:
+        came.append(meeting.wait(meeting.join(leader._token, meeting.myself(1))))
+
+    late = threading.Timer(0.3, follow)
+    late.start()
+    leader.dismiss(78)
+    late.join(20)
+    assert came == [78]
 
 
 def test_orders_hold_what_differs_between_ranks() -> None:

@@ -14,7 +14,7 @@ import tempfile
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from dask_hpc.errors import ConfigurationError
+from dask_hpc.errors import ConfigurationError, NodeError
 from dask_hpc.launch import meeting, roles, world
 from dask_hpc.launch import rank as ranks
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from dask_hpc.launch.world import World
 
 _ALONE = ranks.Rank("no launcher", 0, 1, 0, 1, "", "")
+#: Seconds that ranks get to come to a leader that has nothing but an exit code for them.
+_LATE = 10.0
 
 
 def say(line: str) -> None:
@@ -55,6 +57,7 @@ class Launch:
         self.without_mpi = "--no-mpi" in arguments
         self.note = ""
         self._place: Place | None = None
+        self._received = False
         self._copies: tempfile.TemporaryDirectory[str] | None = None
         self.is_client = False
         self.world: World | None = None
@@ -121,6 +124,7 @@ class Launch:
 
     def receive(self) -> list[Member]:
         """Wait for the others of this node; the leader, which calls this, is the first."""
+        self._received = True
         others = self._place.receive(self._mates) if self._place is not None else []
         return [meeting.myself(self.rank), *others]
 
@@ -215,6 +219,9 @@ class Launch:
     def dismiss(self, code: int) -> None:
         """End the others of this node, and what was kept for the launch."""
         if self._place is not None:
+            if not self._received:  # who is on the way would wait for a leader that has gone
+                with contextlib.suppress(NodeError):
+                    self._place.receive(self._mates, _LATE)
             self._place.dismiss(code)
         if self._copies is not None:
             self._copies.cleanup()
