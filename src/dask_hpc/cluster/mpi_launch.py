@@ -220,6 +220,7 @@ class Launch:
         """End the others of this node, and what was kept for the launch."""
         if self._place is not None:
             if not self._received:  # who is on the way would wait for a leader that has gone
+                self._received = True
                 with contextlib.suppress(NodeError):
                     self._place.receive(self._mates, _LATE)
             self._place.dismiss(code)
