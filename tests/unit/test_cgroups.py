@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from dask_hpc.node.cgroups import Groups, cpu_quota, groups_of, memory_limits, read_file
+from dask_hpc.node.cgroups import Groups, cpu_quota, groups_of, memory_limits
+from dask_hpc.node.kernel import read_file
 
 #: Of a job as Slurm 22.05 makes it on version 1.
 SLURM_V1 = """\

@@ -6,22 +6,19 @@ What is shown of it is in :mod:`~dask_hpc.cluster.dashboard`; how long a turn is
 
 from __future__ import annotations
 
-import resource
 import time
-from contextlib import suppress
 from typing import Any
 
 import dask.config
 
 from dask_hpc.cluster.dashboard import GuardedScheduler
 from dask_hpc.model.joining import TURN, Turns, check_files
+from dask_hpc.node.kernel import raise_file_limit
 
 _BACKLOG = "distributed.comm.socket-backlog"
 #: Connections that may wait to be accepted; the kernel cuts this down to net.core.somaxconn, 4096
 #: unless the administrators say otherwise, and what comes beyond it waits a second or more.
 _LONGEST_BACKLOG = 65535
-#: Files to allow where the system sets no limit.
-_FILES_UNLIMITED = 1 << 20
 
 
 class HeadScheduler(GuardedScheduler):
@@ -47,23 +44,6 @@ class HeadScheduler(GuardedScheduler):
         deep = max(_LONGEST_BACKLOG, int(dask.config.get(_BACKLOG)))
         with dask.config.set({_BACKLOG: deep}):  # read by the listener, once
             return await super().start_unsafe()
-
-
-def raise_file_limit() -> int:
-    """Allow this process as many open files as it may: the engine's own CLI does, nobody else.
-
-    Returns
-    -------
-    int
-        How many that are.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES_UNLIMITED if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):  # the kernel's own maximum, or a container's, is lower
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _FILES_UNLIMITED if soft == resource.RLIM_INFINITY else soft
 
 
 def check_room(workers: int) -> None:

@@ -1,7 +1,7 @@
 """What control groups grant: memory limits and CPU quotas of a process's group and its ancestors.
 
-The text of the kernel's files in, numbers out; `read_file` alone opens files.  What follows from
-the numbers is not known here.
+The text of the kernel's files in, numbers out; `own_groups` alone reads any.  What follows from the
+numbers is not known here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+
+from dask_hpc.node.kernel import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -144,11 +146,3 @@ def cpu_quota(groups: Groups | None, read: Callable[[str], str]) -> float | None
         if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):
             quotas.append(int(quota) / int(period))
     return min(quotas, default=None)
-
-
-def read_file(path: str) -> str:
-    """Read a file of the kernel; empty if it is not there or not for us: then it bounds nothing."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_hpc.node.filesystems import Kind
+from dask_hpc.node.kernel import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +100,7 @@ def myself(job: str) -> Owner:
     """Describe this process."""
     pid = os.getpid()
     return Owner(
-        boot=_read("/proc/sys/kernel/random/boot_id").strip(),
+        boot=read_file("/proc/sys/kernel/random/boot_id").strip(),
         pid=pid,
         started=_started(pid),
         namespace=os.stat("/proc/self/ns/pid").st_ino,  # noqa: PTH116
@@ -250,13 +251,6 @@ def _empty(descriptor: int) -> None:
 
 def _started(pid: int) -> int:
     """When a process started, in ticks since the boot; -1 if there is none."""
-    text = _read(f"/proc/{pid}/stat").rpartition(")")[2]
+    text = read_file(f"/proc/{pid}/stat").rpartition(")")[2]
     fields = text.split()
     return int(fields[_START_TIME]) if len(fields) > _START_TIME else -1
-
-
-def _read(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_hpc.node import cgroups
+from dask_hpc.node.kernel import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -129,7 +130,7 @@ def chosen(uses: Mapping[int, Use]) -> int | None:
 
 
 def bounding(
-    groups: cgroups.Groups | None, read: Callable[[str], str] = cgroups.read_file
+    groups: cgroups.Groups | None, read: Callable[[str], str] = read_file
 ) -> tuple[Group, ...]:
     """Find the control groups that are the job's, by their limits.
 
@@ -238,30 +239,30 @@ def _terminates(nanny: JobNanny) -> bool:
 def _left(group: Group) -> int:
     """Bytes that the group may still take; cached files count as free only if it matters."""
     name = "memory.usage_in_bytes" if group.version == 1 else "memory.current"
-    usage = cgroups.read_file(f"{group.directory}/{name}").strip()
+    usage = read_file(f"{group.directory}/{name}").strip()
     if not usage.isdecimal():  # the group is gone, and we soon are
         return group.limit
     left = group.limit - int(usage)
     if left > LONGEST * FASTEST:
         return left
-    stat = cgroups.statistics(cgroups.read_file(f"{group.directory}/memory.stat"))
+    stat = cgroups.statistics(read_file(f"{group.directory}/memory.stat"))
     return group.limit - unreclaimable(int(usage), stat, group.version)
 
 
 def resident(pid: int) -> int:
     """Bytes in memory of a process (proc(5), statm); 0 if it is gone."""
-    fields = cgroups.read_file(f"/proc/{pid}/statm").split()
+    fields = read_file(f"/proc/{pid}/statm").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
 
 
 def _parent(pid: int) -> int:
     """Process id of a process's parent (proc(5), stat: the name in brackets may hold anything)."""
-    fields = cgroups.read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    fields = read_file(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return int(fields[1]) if len(fields) > 1 else 0
 
 
 def _words(path: str) -> list[str]:
-    return cgroups.read_file(path).split()
+    return read_file(path).split()
 
 
 def _limit(nanny: JobNanny) -> int:

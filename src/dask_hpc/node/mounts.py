@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dask_hpc.node import filesystems
 from dask_hpc.node.filesystems import FileSystem, Kind, Mount
+from dask_hpc.node.kernel import read_file
 from dask_hpc.node.storage import READ_ONLY, ROOM, Candidate, Look
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _reserve(descriptor: int, size: int) -> int:
 
 
 def _system(descriptor: int) -> FileSystem:
-    mounts = filesystems.parse(_read("/proc/self/mountinfo"))
+    mounts = filesystems.parse(read_file("/proc/self/mountinfo"))
     number = _mount_number(descriptor)
     mount = next((each for each in mounts if each.number == number), None)
     overlay = mount is not None and filesystems.is_overlay(mount)
@@ -161,7 +162,7 @@ def upper_of(mount: Mount) -> str:
 
 def _mount_number(descriptor: int) -> int | None:
     """Which mount an open file is on: exact, where paths have symbolic links and binds."""
-    for line in _read(f"/proc/self/fdinfo/{descriptor}").splitlines():
+    for line in read_file(f"/proc/self/fdinfo/{descriptor}").splitlines():
         name, _, value = line.partition(":")
         if name == "mnt_id":
             return int(value)
@@ -183,7 +184,7 @@ def _backing(mount: Mount | None) -> dict[str, str]:
     if mount is None or not mount.source.startswith("/dev/loop"):
         return {}
     name = mount.source.removeprefix("/dev/")
-    file = _read(f"/sys/block/{name}/loop/backing_file").strip()
+    file = read_file(f"/sys/block/{name}/loop/backing_file").strip()
     return {mount.source: file} if file else {}
 
 
@@ -203,10 +204,3 @@ def _same_disk(descriptor: int, mounts: list[Mount]) -> Mount | None:
             if (other.f_frsize, other.f_blocks, other.f_files) == wanted:
                 return mount
     return None
-
-
-def _read(file: str) -> str:
-    try:
-        return Path(file).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dask_hpc.model.job_environment import cores_file, listed_cores
 from dask_hpc.node import cgroups
+from dask_hpc.node.kernel import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,8 +76,8 @@ def look(*, devices: bool = False) -> Snapshot:
         environ=os.environ,
         affinity=len(os.sched_getaffinity(0)),
         host_memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        cgroup_memory=cgroups.memory_limits(cgroups.own_groups("memory"), cgroups.read_file),
-        cpu_quota=cgroups.cpu_quota(cgroups.own_groups("cpu"), cgroups.read_file),
+        cgroup_memory=cgroups.memory_limits(cgroups.own_groups("memory"), read_file),
+        cpu_quota=cgroups.cpu_quota(cgroups.own_groups("cpu"), read_file),
         process_memory=_process_limits(),
         listed_cores=_listed_cores(),
         devices=_devices() if devices else None,
@@ -98,5 +99,5 @@ def _process_limits() -> tuple[tuple[str, int], ...]:
 
 def _listed_cores() -> tuple[int, str]:
     name = cores_file(os.environ)
-    text = cgroups.read_file(os.environ.get(name, "")) if name else ""
+    text = read_file(os.environ.get(name, "")) if name else ""
     return listed_cores(text, os.uname().nodename), name

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import resource
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ from dask_hpc.errors import HPCError
 from dask_hpc.node import ending, head, limits, listening, probe, spawn
 from dask_hpc.node.crew import bound, equal_hands
 from dask_hpc.node.ending import Ending, ExitCode
+from dask_hpc.node.kernel import raise_file_limit
 from dask_hpc.node.scratch import Keeper
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def run_crew(
 
     def run() -> Ending:
         crew = hands()
-        _raise_descriptor_limit()
+        raise_file_limit()
         with Keeper() as keeper:
             server = spawn.start(_modules(wanted))
             try:
@@ -152,7 +152,7 @@ def _run(wanted: WorkerOptions) -> Ending:
     for each in filter(None, (*plan.notes, note)):
         say(f"warning: {each}")
     hands = equal_hands(wanted, plan.layout, places=places, devices=plan.gpus)
-    _raise_descriptor_limit()
+    raise_file_limit()  # workers hold a connection to every other they ever fetched from
     with Keeper() as keeper:  # around the server: a worker may write until that has ended
         server = spawn.start(_modules(wanted))
         try:
@@ -167,13 +167,6 @@ def _modules(wanted: WorkerOptions) -> list[str]:
     if wanted.worker_class is not None:  # a wrong name shows now, and once
         modules.append(wanted.worker_class.rpartition(".")[0])
     return modules
-
-
-def _raise_descriptor_limit() -> None:
-    # Workers hold a connection to every other worker they ever fetched from.
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # some containers refuse; then it stays
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _supervise(

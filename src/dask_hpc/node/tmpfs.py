@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from dask_hpc.node.cgroups import finite, own_groups, read_file, statistics
+from dask_hpc.node.cgroups import finite, own_groups, statistics
+from dask_hpc.node.kernel import read_file
 
 #: Seconds for which a number is good: reading it costs the kernel a walk over its counters.
 _FRESH = 1.0
