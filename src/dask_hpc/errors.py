@@ -47,6 +47,10 @@ class SubmitRejected(BatchSystemError):
     """The batch system refused a submission for good."""
 
 
+class SubmitLimited(SubmitRejected):
+    """The batch system accepts no more jobs of this user for now."""
+
+
 class JobStartError(HPCError):
     """Jobs end before a worker of theirs joins."""
 

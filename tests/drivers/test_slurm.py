@@ -12,6 +12,7 @@ import pytest
 from dask_hpc.drivers.base import Command, Output
 from dask_hpc.drivers.script import WORKER_PREFIX, job_script
 from dask_hpc.drivers.slurm import Slurm
+from dask_hpc.drivers.slurm_words import exclusion
 from dask_hpc.errors import BatchSystemError, BatchSystemUnavailable, SubmitRejected
 from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
 
@@ -207,6 +208,23 @@ def test_recorded_submissions_give_their_ids() -> None:
     assert [SLURM.submitted(output) for output in outputs] == ["71", "72", "73"]
 
 
+def test_a_limit_on_the_users_jobs_is_told_from_a_mistake() -> None:
+    """More may be submitted once some have ended; a walltime too long has the same last line."""
+    assert SLURM.LIMITED is not None
+    (output,) = load(f"{VERSION}/limit-refused").all("sbatch")
+    assert SLURM.LIMITED.search(output.text)
+    assert not SLURM.LIMITED.search(output.text.replace("AssocMaxSubmitJob", "QOSMaxWallPerJob"))
+    for refused in load(f"{VERSION}/submit-refused").all("sbatch"):
+        assert not SLURM.LIMITED.search(refused.text)
+
+
+def test_excluded_nodes_join_the_users_own() -> None:
+    """An option of the command beats the script's: it has to say both."""
+    given = exclusion(("n1", "n2"), ("--exclude=bad[1-3]", "-x worse", "--exclusive"))
+    assert given == ("--exclude=bad[1-3],worse,n1,n2",)
+    assert exclusion((), ("--exclude=bad",)) == ()
+
+
 def test_a_refusal_repeats_slurms_own_words() -> None:
     """Every line of sbatch, without its prefix; no refusal is taken for a passing failure."""
     said = []
@@ -351,7 +369,7 @@ def test_every_way_to_end_is_told_without_accounting() -> None:
     assert (running.node, running.start, running.end) == (
         "node01",
         local("2026-11-22T20:47:35"),
-        None,
+        local("2026-11-22T20:57:35"),
     )
     assert done.end == local("2026-11-22T20:47:35")
     assert listing.names["rec-ok"] == "45"

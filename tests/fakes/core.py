@@ -44,6 +44,7 @@ class Request:
         self.gpus = 0
         self.memory: int | None = None  # bytes per node
         self.walltime: int | None = None  # seconds
+        self.exclude: frozenset[str] = frozenset()  # names of nodes
         self.queue = ""
         self.account = ""
 
@@ -141,6 +142,10 @@ class Core:
         self.faults = Faults()
         self.forget = False  # ended jobs leave the listing at once
         self.accounting = True
+        self.most: int | None = None  # live jobs that a user may have
+        self.queue_time = 0.0  # seconds that a job waits, whatever is free
+        self.kill_late = False  # whether a walltime that is over ends a job
+        self.black_hole = ""  # a node where every job fails as it starts
         self.submits: list[tuple[str, int]] = []
         self.cancels: list[int] = []  # how many live jobs each cancel command ended
         self.commands: list[tuple[str, ...]] = []
@@ -167,6 +172,8 @@ class Core:
         request.check()
         if len(indices) > self.max_array:
             raise Refused("too many", len(indices))
+        if self.most is not None and self.live() + len(indices) > self.most:
+            raise Refused("limit")
         if self.on_submit is not None:
             self.on_submit(len(indices))
         array = Array(self.next, name, request, script)
@@ -212,16 +219,31 @@ class Core:
         running = sum(job.state == RUNNING for _, job in self.jobs())
         joined = []
         for array, job in self.jobs():
-            if job.state == PENDING and running < self.slots and job.why != IMPOSSIBLE:
-                self.start(job)
+            if job.state == PENDING and running < self.slots and self._may_start(job):
+                self.start(job, self._node(array, job))
                 running += 1
+            elif job.state == RUNNING and self._over(array, job):
+                self.end(job, TIMEOUT)
             elif job.state == RUNNING and not job.joined:
-                if self.faults.script == "broken":
+                if self.faults.script == "broken" or job.node == self.black_hole:
                     self.end(job, FAILED, code=1)
                     continue
                 job.joined = True
                 joined.append(f"{array.name}-{job.index}-0")
         return joined
+
+    def _may_start(self, job: Job) -> bool:
+        return job.why != IMPOSSIBLE and self.now() >= job.submitted + self.queue_time
+
+    def _over(self, array: Array, job: Job) -> bool:
+        limit = array.request.walltime
+        late = limit is not None and job.started is not None and self.now() > job.started + limit
+        return self.kill_late and late
+
+    def _node(self, array: Array, job: Job) -> int:
+        """A node that was not excluded; the same for a job and for all that fail like it."""
+        free = [n for n in range(1, NODES + 1) if f"node{n:02d}" not in array.request.exclude]
+        return free[job.index % len(free)] if self.black_hole else 1
 
     # -- what is seen -----------------------------------------------------------------------------
 

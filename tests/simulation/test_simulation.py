@@ -73,6 +73,7 @@ async def test_never_more_jobs_than_wanted_and_in_the_end_as_many(
     core = world.core
     core.faults.down = core.faults.lose_reply = core.faults.lose_request = ""
     core.slots = 100
+    await world.steps(10, seconds=5)  # what failed is seen
     if world.controller.problem is not None:  # stopped after failures: the user's word resumes
         await world.scale(wanted)
     await world.steps(60, seconds=5)
@@ -284,19 +285,21 @@ async def test_a_falling_demand_spares_jobs_that_are_of_use() -> None:
     busy = sorted(worker for workers in tracked.workers.values() for worker in workers)
     assert len(busy) == 4
     soon, late = sorted(set(tracked.status) - set(tracked.workers))
-    epoch = time.time()
+    epoch = world.now
     tracked.status[soon] = JobStatus(JobState.PENDING, start=epoch + 30)
     tracked.status[late] = JobStatus(JobState.PENDING, start=epoch + 3600)
     world.computing = set(busy[:2])
-    await world.controller.want({"default": 0})
+    world.controller.want({"default": 0})
+    await world.step(0)
     assert sorted(world.retired) == busy[2:]
     assert tracked.phase(soon) is Phase.PENDING
     assert tracked.phase(late) is Phase.LEAVING
     world.computing = set(busy[:1])
-    await world.controller.want({"default": 0})
+    world.controller.want({"default": 0})
+    await world.step(0)
     assert sorted(world.retired) == busy[1:]
     world.computing = set()
-    await world.controller.want({"default": 0})
+    world.controller.want({"default": 0})
     await world.steps(5)
     assert world.controller.ledger.live_jobs() == 0
 
@@ -304,12 +307,12 @@ async def test_a_falling_demand_spares_jobs_that_are_of_use() -> None:
 async def test_a_demand_does_not_resume_after_failures() -> None:
     """Only the user's word does; what the tasks would like is no reason to try a fourth time."""
     world = World(script="broken")
-    await world.controller.want({"default": 2})
+    world.controller.want({"default": 2})
     for _ in range(60):
         await world.step()
-        await world.controller.want({"default": 2})
-    submitted = world.controller.jobs_submitted
+        world.controller.want({"default": 2})
+    submitted = world.controller.submitter.jobs
     assert world.controller.problem is not None
-    await world.controller.want({"default": 3})
+    world.controller.want({"default": 3})
     await world.steps(10)
-    assert world.controller.jobs_submitted == submitted
+    assert world.controller.submitter.jobs == submitted

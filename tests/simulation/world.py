@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +57,20 @@ class World:
         self.stuck: set[str] = set()  # workers whose data has nowhere to go
         self.bytes: dict[str, float] = {}
         self.computing: set[str] = set()
+        self.ends: dict[str, float] = {}  # deadline of each worker, as told
+        self.given: list[float | None] = []  # deadline of each retirement
+        self.left: list[float] = []  # seconds that it had
         self.controller = Controller(
             name="sim",
             pools={"default": Pool("default", spec, Layout(1, 1, None))},
             client=BatchClient(driver(system), self.batch.run),
             journal=self.journal,  # type: ignore[arg-type]
-            place=Place({"default": _script(system, spec.cores)}, Path("/nonexistent")),
+            place=Place(
+                {"default": _script(system, spec.cores, spec.walltime)}, Path("/nonexistent")
+            ),
             workers=self,
             clock=lambda: self.now,
+            wall=lambda: self.now,
         )
 
     def busy(self) -> Collection[str]:
@@ -70,8 +79,15 @@ class World:
     def load(self) -> Mapping[str, float]:
         return self.bytes
 
-    async def retire(self, names: Collection[str], *, force: bool) -> set[str]:
+    def deadlines(self, deadlines: Mapping[str, float]) -> None:
+        self.ends = dict(deadlines)
+
+    async def retire(
+        self, names: Collection[str], *, force: bool, deadline: float | None = None
+    ) -> set[str]:
         """The workers leave and their jobs end by themselves, as a supervisor does."""
+        self.given.append(deadline)
+        self.left.append((deadline or inf) - self.now)
         leave = set(names) if force else set(names) - self.stuck
         jobs = {(array.name, job.index): job for array, job in self.core.jobs()}
         for worker in leave:
@@ -83,6 +99,7 @@ class World:
 
     async def scale(self, jobs: int) -> None:
         await self.controller.scale({"default": jobs})
+        await settle()
 
     async def step(self, seconds: float = 2.0) -> None:
         """Let time pass: jobs start, workers join, the controller goes a round."""
@@ -91,6 +108,7 @@ class World:
         for worker in self.core.tick():
             self.controller.worker_joined(worker)
         await self.controller.round()
+        await settle()
 
     async def steps(self, count: int, seconds: float = 2.0) -> None:
         for _ in range(count):
@@ -118,10 +136,16 @@ class World:
         self.controller.worker_left(f"{array.name}-{job.index}-0")
 
 
+async def settle() -> None:
+    """Let what was begun in the background be done."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 @cache
-def _script(system: str, cores: int) -> Path:
+def _script(system: str, cores: int, walltime: int | None) -> Path:
     """A script that the system would read, once for all worlds."""
-    spec = JobSpec(command=("true",), cores=cores, log_directory=Path("/nonexistent"))
+    spec = replace(SPEC, cores=cores, walltime=walltime)
     path = Path(tempfile.mkdtemp(prefix="world-")) / "job.sh"
     path.write_text(job_script(spec, driver(system)), encoding="utf-8")
     return path

@@ -15,6 +15,12 @@ def job(index: int, phase: Phase, load: float = 0.0) -> JobView:
     return JobView(JobKey("c-1", index), "cpu", phase, load)
 
 
+def near(index: int, phase: Phase = Phase.UP, *, due: bool = False) -> JobView:
+    """A job near its deadline."""
+    ends = float(index)
+    return JobView(JobKey("c-1", index), "cpu", phase, deadline=ends, expiring=True, due=due)
+
+
 def given_up(actions: Actions) -> set[int]:
     return {key.index for key in (*actions.cancel, *actions.retire)}
 
@@ -93,3 +99,48 @@ def test_actions_lead_to_what_is_wanted_and_never_beyond(
     assert after <= max(wanted, doubtful)
     assert all(phases[index] < Phase.IN_DOUBT for index in given_up(actions))
     assert reconcile({"cpu": wanted}, jobs, Permit(allowed=allowed)) == actions, "pure"
+
+
+def test_a_job_near_its_deadline_is_replaced_and_stays_meanwhile() -> None:
+    """It works on while its replacement waits in the queue."""
+    actions = reconcile({"cpu": 2}, [near(0), near(1)], YES)
+    assert actions.submit == {"cpu": 2}
+    assert given_up(actions) == set()
+
+
+def test_a_replacement_is_submitted_once() -> None:
+    """What is pending for a job that expires counts."""
+    assert not reconcile({"cpu": 1}, [near(0), job(1, Phase.PENDING)], YES)
+
+
+def test_a_job_goes_when_its_replacement_is_at_work() -> None:
+    """The one that ends first goes first, with as many as are replaced."""
+    jobs = [near(1), near(0), job(2, Phase.UP), job(3, Phase.STARTING)]
+    actions = reconcile({"cpu": 2}, jobs, YES)
+    assert given_up(actions) == {0}
+    assert not actions.submit
+
+
+def test_a_job_whose_time_is_over_goes_without_a_replacement() -> None:
+    """Better at once, with what it holds, than killed; nothing is submitted again for it."""
+    actions = reconcile({"cpu": 2}, [near(0, due=True), near(1), job(2, Phase.PENDING)], YES)
+    assert given_up(actions) == {0}
+    assert actions.submit == {"cpu": 1}
+
+
+def test_a_job_that_leaves_for_its_deadline_does_not_hold_up_its_replacement() -> None:
+    """Unlike one that was given up, it is no longer one of those wanted."""
+    assert reconcile({"cpu": 1}, [near(0, Phase.LEAVING)], YES).submit == {"cpu": 1}
+
+
+def test_fewer_wanted_are_first_those_that_expire() -> None:
+    """What would go soon anyway goes now."""
+    jobs = [near(0), near(1), job(2, Phase.UP), job(3, Phase.UP)]
+    assert given_up(reconcile({"cpu": 2}, jobs, YES)) == {0, 1}
+    assert given_up(reconcile({"cpu": 0}, jobs, YES)) == {0, 1, 2, 3}
+    assert reconcile({"cpu": 3}, jobs, YES).submit == {"cpu": 1}
+
+
+def test_after_a_rest_one_job_is_tried() -> None:
+    """However many are wanted."""
+    assert reconcile({"cpu": 9}, [], Permit(allowed=True, most=1)).submit == {"cpu": 1}

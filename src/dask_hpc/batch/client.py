@@ -14,7 +14,12 @@ from pathlib import Path
 
 from dask_hpc.batch.runner import Runner, run
 from dask_hpc.drivers.base import Command, Driver, Listing, Output, Why
-from dask_hpc.errors import BatchSystemError, BatchSystemUnavailable
+from dask_hpc.errors import (
+    BatchSystemError,
+    BatchSystemUnavailable,
+    SubmitLimited,
+    SubmitRejected,
+)
 from dask_hpc.model.job import JobId, JobSpec, JobStatus, Submission
 
 #: Tries of a command that may be repeated without harm, and seconds before the second one; each
@@ -56,7 +61,7 @@ class BatchClient:
         Raises
         ------
         SubmitRejected
-            If the batch system refused it.
+            If the batch system refused it; `SubmitLimited` if only because there are too many.
         BatchSystemUnavailable
             If it is not known whether the array exists.
         BatchSystemMissing
@@ -66,7 +71,13 @@ class BatchClient:
         killed = output.returncode < 0  # it refused nothing: its request may be on the way
         if killed or (output.returncode != 0 and self.driver.is_transient(output)):
             raise _unavailable(output)
-        return self.driver.submitted(output)
+        try:
+            return self.driver.submitted(output)
+        except SubmitRejected as error:
+            limited = self.driver.LIMITED
+            if limited is None or not limited.search(output.text):
+                raise
+            raise SubmitLimited(str(error.args[0]), hint=error.hint) from None
 
     async def query(self, arrays: Mapping[str, str | None]) -> Listing:
         """Ask once for all jobs of these arrays (name to id, None where not known).

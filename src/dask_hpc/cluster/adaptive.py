@@ -62,7 +62,7 @@ class Adaptive:
 
     async def _run(self) -> None:
         while True:
-            await self._controller.want({self._pool.name: self._jobs()})
+            self._controller.want({self._pool.name: self._jobs()})
             await asyncio.sleep(self._interval)
 
     def _jobs(self) -> int:

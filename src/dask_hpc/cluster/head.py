@@ -89,7 +89,12 @@ class SchedulerWorkers:
         workers = self._scheduler.workers.values()
         return {str(ws.name) for ws in workers if ws.processing or ws.long_running}
 
-    async def retire(self, names: Collection[str], *, force: bool) -> set[str]:
+    def deadlines(self, deadlines: Mapping[str, float]) -> None:
+        """When the jobs of workers end by force, by their names, in seconds since the epoch."""
+
+    async def retire(
+        self, names: Collection[str], *, force: bool, deadline: float | None = None
+    ) -> set[str]:
         """Move data off workers and close them; names of those that closed.
 
         Parameters
@@ -98,7 +103,10 @@ class SchedulerWorkers:
             Of the workers.
         force
             Close them even where their data has nowhere to go (the user wants no workers at all).
+        deadline
+            When their job ends.
         """
+        del deadline
         addresses = self._addresses(names)
         await self._scheduler.retire_workers(
             workers=addresses, close_workers=True, remove=True, stimulus_id="dask-hpc-retire"

@@ -239,7 +239,7 @@ class HPCCluster(Sized):
         """
         controller = self.head.controller
         return {
-            "jobs_submitted": controller.jobs_submitted,
+            "jobs_submitted": controller.submitter.jobs,
             "core_seconds": controller.core_seconds,
             "commands": dict(self.head.client.commands),
         }

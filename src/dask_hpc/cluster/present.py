@@ -39,6 +39,8 @@ def jobs_line(controller: Controller) -> str:
     line = f"{sum(controller.wanted.values())} wanted: {', '.join(parts) or 'none'}"
     if controller.unanswered:
         line += f"; no answer from the batch system: {controller.unanswered}"
+    if controller.submitter.limited:
+        line += f"; no more are accepted: {controller.submitter.limited}"
     return f"{line}; stopped after failures" if controller.problem else line
 
 

@@ -58,6 +58,46 @@ MAX_PATIENCE = 600.0
 NEAR_START = 60.0
 
 
+#: Seconds that a job is expected to take from its submission to its first worker as long as none
+#: has shown it.  Too long costs a short overlap of two jobs, too short a gap.
+FIRST_WAIT = 30.0
+
+#: Seconds, and bytes per second, with which the hand-over of a job's data is reckoned: replicas are
+#: asked for every two seconds, and a gigabit network that others use too gives half of its rate.
+MIN_RESERVE = 10.0
+MAX_RESERVE = 600.0
+HANDOVER_RATE = 50e6
+
+#: Parts of its walltime before a job's end in which it may be asked to leave, or be replaced: a
+#: job that spends more on going than that is of no use, and one that is replaced as it starts
+#: stands in the queue twice.
+LONGEST_RESERVE = 0.25
+LONGEST_LEAD = 0.75
+
+#: Part of the walltime, and seconds at most, by which jobs are renewed too early so that one
+#: submission serves many.
+RENEW_TOGETHER = 0.05
+MAX_TOGETHER = 60.0
+
+#: Seconds of difference between deadlines below which jobs leave together.
+LEAVE_TOGETHER = 5.0
+
+#: Start failures on one node, with no success there in between, after which no job is sent to it
+#: for a while, and how long; and how many nodes at most: where more fail, it is not the nodes.
+NODE_FAILURES = 2
+NODE_REST = 1800.0
+MOST_EXCLUDED = 20
+
+#: Seconds after which it is tried again, with one job, where repeated failures or a refusal had
+#: stopped the cluster; doubles with each try that fails.  The user may resume at any time.
+FIRST_REST = 600.0
+MAX_REST = 7200.0
+
+#: Seconds for which a limit on the user's jobs, learnt from refusals, is believed: jobs of theirs
+#: that are not this cluster's come and go.
+LIMIT_BELIEVED = 600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Permit:
     """Whether something may be submitted now.
@@ -67,11 +107,14 @@ class Permit:
     allowed
         Now.
     not_before
-        Otherwise: when to ask again, or None when only the user can resume.
+        Otherwise: when to ask again.
+    most
+        Jobs at most, or None for any number.
     """
 
     allowed: bool
     not_before: float | None = None
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +128,21 @@ class Budget:
     last
         When the last one was seen.
     refused
-        Whether the batch system refused a submission outright.
+        Whether the batch system refused the last submission outright.
     deferred
         When to try again after the batch system did not answer.
+    rests
+        How often it was tried again, after a rest, and failed.
     """
 
     failures: int = 0
     last: float = 0.0
     refused: bool = False
     deferred: float = 0.0
+    rests: int = 0
 
     def exhausted(self, up: int) -> bool:
-        """Whether nothing more is submitted until the user resumes.
+        """Whether nothing more is submitted until the user resumes, or a long rest is over.
 
         Parameters
         ----------
@@ -106,13 +152,18 @@ class Budget:
         """
         return self.refused or self.failures >= MAX_START_FAILURES + up
 
-    def failed(self, jobs: int, now: float) -> Budget:
+    def failed(self, jobs: int, now: float, up: int = 0) -> Budget:
         """Budget after jobs that ended before a worker joined."""
-        return replace(self, failures=self.failures + jobs, last=now)
+        again = self.exhausted(up) and now - self.last >= self._rest
+        return replace(self, failures=self.failures + jobs, last=now, rests=self.rests + int(again))
 
-    def rejected(self) -> Budget:
+    def rejected(self, now: float) -> Budget:
         """Budget after the batch system refused a submission: a repeat would be refused too."""
-        return replace(self, refused=True)
+        return replace(self, refused=True, last=now, rests=self.rests + int(self.refused))
+
+    def accepted(self) -> Budget:
+        """Budget after the batch system took a submission."""
+        return replace(self, refused=False)
 
     def unanswered(self, now: float) -> Budget:
         """Budget after the batch system did not answer: its weather, nobody's failure."""
@@ -125,12 +176,17 @@ class Budget:
     def permit(self, now: float, up: int) -> Permit:
         """Whether to submit now, with ``up`` jobs at work."""
         if self.exhausted(up):
-            return Permit(allowed=False)
+            over = self.last + self._rest
+            return Permit(now >= over, over, most=1)
         not_before = self.deferred
         if self.failures:
             delay = min(FIRST_DELAY * 2 ** (self.failures - 1), MAX_DELAY)
             not_before = max(not_before, self.last + delay)
         return Permit(allowed=now >= not_before, not_before=not_before)
+
+    @property
+    def _rest(self) -> float:
+        return min(FIRST_REST * 2.0**self.rests, MAX_REST)
 
 
 def next_poll(interval: float, *, changed: bool) -> float:

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.control import backoff, explain
-from dask_hpc.control.backoff import Budget
-from dask_hpc.control.journal import Event, Journal
-from dask_hpc.control.ledger import End, Ledger
+from dask_hpc.control.departures import Departures
+from dask_hpc.control.failures import Failures
+from dask_hpc.control.journal import Journal
+from dask_hpc.control.ledger import Ledger
 from dask_hpc.control.notices import Notices
+from dask_hpc.control.outlook import Outlook
 from dask_hpc.control.ports import Place, Workers
-from dask_hpc.control.reconcile import Actions, JobKey, JobView, Phase, reconcile
+from dask_hpc.control.reconcile import Actions, JobKey, JobView, reconcile
+from dask_hpc.control.submitter import Submitter
+from dask_hpc.control.tracked import End
 from dask_hpc.drivers.base import Listing, log_path
 from dask_hpc.errors import (
     BatchSystemError,
@@ -30,7 +32,6 @@ from dask_hpc.errors import (
     HPCError,
     SubmitRejected,
 )
-from dask_hpc.model.job import Submission
 from dask_hpc.model.pool import Pool
 
 logger = logging.getLogger("dask_hpc")
@@ -55,6 +56,8 @@ class Controller(Notices):
         The scheduler's side.
     clock
         Seconds that only go forward.
+    wall
+        Seconds since the epoch.
     """
 
     def __init__(
@@ -67,22 +70,35 @@ class Controller(Notices):
         place: Place,
         workers: Workers,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         self.name = name
         self.pools = dict(pools)
         self.client = client
         self.ledger = Ledger(client.driver.history_delay)
+        self.submitter = Submitter(
+            name=name,
+            pools=self.pools,
+            client=client,
+            journal=journal,
+            place=place,
+            ledger=self.ledger,
+            clock=clock,
+        )
+        self._failures = Failures(
+            name, self.ledger, self.submitter.nodes, log=self.log, notices=self
+        )
         self.wanted = dict.fromkeys(pools, 0)
         self.rounds = 0
-        self.jobs_submitted = 0
         self.core_seconds = 0.0
-        self._journal = journal
         self._place = place
         self._workers = workers
+        self._outlook = Outlook(self.ledger, workers, self.pools)
+        self._departures = Departures(workers, self._departed)
         self._clock = clock
+        self._wall = wall
         self._spares = False  # whether jobs that are of use now are kept, though fewer are wanted
-        self._budget = Budget()
         self._interval = backoff.MIN_POLL
         self._next_poll = 0.0
         self._lock = asyncio.Lock()
@@ -100,30 +116,31 @@ class Controller(Notices):
         """
         self.wanted.update(wanted)
         self._spares = False
-        self._budget = Budget()
-        self.problem = None
+        self._failures.resume()
+        if not any(self.wanted.values()):
+            await self._departures.stop()  # they took their time; now none is wanted
         await self.round()
         self._wake.set()  # the loop slept without a date while there was nothing to look at
         if self.problem is not None:
             raise self.problem
 
-    async def want(self, wanted: Mapping[str, int]) -> None:
+    def want(self, wanted: Mapping[str, int]) -> None:
         """Want so many jobs of each pool, as the demand says: nobody's word, and nothing urgent.
 
         Jobs whose workers are busy, and those about to start, are spared for as long as they are;
-        failures stay counted.
+        failures stay counted.  The next round, which comes at once, sees to it.
         """
         news = any(self.wanted[pool] != jobs for pool, jobs in wanted.items())
         self.wanted.update(wanted)
         self._spares = True
         if news or self._surplus:
-            await self.round()
             self._wake.set()
 
     def worker_joined(self, worker: str) -> None:
         """Note a worker that registered with the scheduler."""
-        if self.ledger.worker_joined(worker, self._clock()) is not None:
+        if self.ledger.worker_joined(worker, self._clock(), self._wall()) is not None:
             self.changed.set()
+            self._wake.set()  # it may stand in for one that waits to leave
 
     def worker_left(self, worker: str) -> None:
         """Note a worker that the scheduler lost or let go: its job may have ended, look soon."""
@@ -132,6 +149,14 @@ class Controller(Notices):
             self._next_poll = min(self._next_poll, self._clock() + 0.5)
             self._wake.set()
             self.changed.set()
+
+    async def warned(self, workers: Collection[str], grace: float) -> None:
+        """Take in that the jobs of these workers were told to end within so many seconds."""
+        end = self._wall() + grace
+        for key in {key for worker in workers if (key := self.ledger.job_of(worker))}:
+            self.ledger.warned(key, end)
+            await self._departures.hurry(key, end)
+        self._wake.set()
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -152,8 +177,8 @@ class Controller(Notices):
         now = self._clock()
         moments = []
         if self.ledger.to_query():
-            moments.append(self._next_poll)
-        permit = self._permit()
+            moments += [self._next_poll, now + self._outlook.next_turn(self._wall())]
+        permit = self._failures.permit(self._clock())
         if not permit.allowed and permit.not_before is not None:
             moments.append(permit.not_before)
         return max(0.0, min(moments) - now) if moments else None
@@ -164,35 +189,18 @@ class Controller(Notices):
             self.rounds += 1
             if self.ledger.to_query() and self._clock() >= self._next_poll:
                 await self._observe()
-            actions = reconcile(self.wanted, self.views(), self._permit())
+            actions = reconcile(self.wanted, self.views(), self._failures.permit(self._clock()))
             if actions:
                 await self._apply(actions)
             await self._cancel_overdue()
 
     def views(self) -> list[JobView]:
-        """Every live job, with its load where one may have to be chosen to leave."""
-        if not self._surplus:
-            return list(self.ledger.views({}))
-        return list(self.ledger.views(self._workers.load(), self._spared()))
+        """Every live job."""
+        return self._outlook.views(self._wall(), surplus=self._surplus, spare=self._spares)
 
     @property
     def _surplus(self) -> bool:
         return self.ledger.live_jobs() > sum(self.wanted.values())
-
-    def _spared(self) -> set[JobKey]:
-        """Jobs not to be given up for a fall of the demand."""
-        if not self._spares:
-            return set()
-        busy = (self.ledger.job_of(worker) for worker in self._workers.busy())
-        return {key for key in busy if key} | self.ledger.about_to_start(time.time())
-
-    def _permit(self) -> backoff.Permit:
-        return self._budget.permit(self._clock(), self._up)
-
-    @property
-    def _up(self) -> int:
-        # Counted only when it matters: ten thousand jobs make it a millisecond's work.
-        return self.ledger.phases()[Phase.UP] if self._budget.failures else 0
 
     # -- observe ----------------------------------------------------------------------------------
 
@@ -200,7 +208,7 @@ class Controller(Notices):
         try:
             listing = await self.client.query(self.ledger.to_query())
         except BatchSystemError as error:
-            self._silence(error)
+            self.silence(error)
             self._schedule(changed=False)
             return
         self.unanswered = ""
@@ -210,12 +218,15 @@ class Controller(Notices):
             ended = {job: status for job, status in past.jobs.items() if not status.state.live}
             listing = Listing({**ended, **listing.jobs}, listing.names)
         await self._settle_doubts(listing, now)
-        changed, ends = self.ledger.observe(listing, now)
-        await self._account(ends, now)
+        changed, ends = self.ledger.observe(listing, now, self._wall())
+        self._outlook.tell()
+        for end in ends:
+            self._charge(end)
+        await self._failures.take_in(ends, now)
         changed |= await self._ask_why(now)
         self._report_impossible(changed=changed)
         for name in self.ledger.prune():
-            await self._record("ended", name=name)
+            await self.submitter.record("ended", name=name)
         self._schedule(changed=changed)
         if changed:
             self.changed.set()
@@ -234,34 +245,11 @@ class Controller(Notices):
     async def _settle_doubts(self, listing: Listing, now: float) -> None:
         found, absent = self.ledger.adopt(listing, now)
         for name in found:
-            await self._record("submitted", name=name, array=listing.names[name])
+            await self.submitter.record("submitted", name=name, array=listing.names[name])
             logger.info("found submission %s again as %s", name, listing.names[name])
         for name in absent:
-            await self._record("absent", name=name)
+            await self.submitter.record("absent", name=name)
             self.ledger.forget(name)
-
-    async def _account(self, ends: list[End], now: float) -> None:
-        if self.ledger.lasted(now):
-            self._budget = self._budget.succeeded()
-        for end in ends:
-            self._charge(end)
-        failures = [end for end in ends if end.failure]
-        if not failures:
-            return
-        self._budget = self._budget.failed(len(failures), now)
-        stopped = self._budget.exhausted(self._up)
-        path = await asyncio.to_thread(explain.telling, self.log(failures[0].key))
-        error = explain.start_error(
-            self.name,
-            failures,
-            path,
-            await asyncio.to_thread(explain.read_tail, path),
-            stopped=stopped,
-        )
-        if stopped:
-            self._report(error)
-        else:
-            logger.warning("%s", error)
 
     def _charge(self, end: End) -> None:
         start, over = end.status.start, end.status.end or time.time()
@@ -274,13 +262,13 @@ class Controller(Notices):
             return
         for key, status in self.ledger.statuses().items():
             if status.impossible:
-                self._report(explain.impossible_error(self.name, key, status))
+                self.report(explain.impossible_error(self.name, key, status))
                 return
 
     def give_up(self, why: str) -> None:
         """Want no job any more, and tell whoever waits."""
         self.wanted = dict.fromkeys(self.wanted, 0)
-        self._report(HPCError(f"cluster {self.name} has ended: {why}"))
+        self.report(HPCError(f"cluster {self.name} has ended: {why}"))
 
     # -- apply ------------------------------------------------------------------------------------
 
@@ -294,44 +282,15 @@ class Controller(Notices):
 
     async def _submit(self, pool: str, count: int) -> None:
         try:
-            limit = await self.client.array_limit()
-            for first in range(0, count, limit):
-                size = min(limit, count - first)
-                submission = Submission(self._new_name(), size, self.client.driver.first_index)
-                await self._submit_array(submission, pool)
+            submitted = await self.submitter.submit(pool, count)
         except (SubmitRejected, BatchSystemMissing) as error:
-            self._budget = self._budget.rejected()
-            self._report(error)
+            self._failures.refused(error, self._clock())
         except BatchSystemError as error:  # in doubt: looked for by its name, not repeated
-            self._budget = self._budget.unanswered(self._clock())
-            self._silence(error)
-
-    async def _record(self, event: Event, **values: Any) -> None:
-        """Write to the journal off the event loop: a shared file system may take its time."""
-        await asyncio.to_thread(self._journal.append, event, **values)
-
-    def _new_name(self) -> str:
-        return f"{self.name}-{secrets.token_hex(4)}"
-
-    async def _submit_array(self, submission: Submission, pool: str) -> None:
-        name = submission.name
-        await self._record("intended", name=name, pool=pool, count=submission.count)
-        self.ledger.intend(submission, pool, self._clock())
-        try:
-            spec, script = self.pools[pool].spec, self._place.scripts[pool]
-            array = await self.client.submit(submission, spec, script)
-        except (SubmitRejected, BatchSystemMissing):
-            self.ledger.forget(name)
-            await self._record("refused", name=name)
-            raise
-        except BatchSystemError:
-            self.ledger.submitted(name, None, self._clock())
-            raise
-        self.ledger.submitted(name, array, self._clock())
-        self.jobs_submitted += submission.count
-        await self._record("submitted", name=name, array=array)
-        self._schedule(changed=True)
-        logger.info("submitted %s: %d jobs as %s", name, submission.count, array)
+            self._failures.unanswered(error, self._clock())
+        else:
+            if submitted:
+                self._failures.accepted()
+                self._schedule(changed=True)
 
     async def _cancel(self, keys: Collection[JobKey]) -> None:
         self.ledger.leave(keys, self._clock())
@@ -344,15 +303,25 @@ class Controller(Notices):
     async def _retire(self, keys: Collection[JobKey]) -> None:
         names = {key: set(self.ledger.arrays[key.name].workers[key.index]) for key in keys}
         self.ledger.leave(keys, self._clock())
+        if any(self.wanted.values()):
+            self._departures.begin(names, self.ledger.deadlines())
+            return
         everyone = {worker for workers in names.values() for worker in workers}
-        left = await self._workers.retire(everyone, force=not any(self.wanted.values()))
+        left = await self._workers.retire(everyone, force=True)
         for key, workers in names.items():
-            if not workers <= left:  # its data has nowhere to go: keep the job, try again later
-                self.ledger.stay(key)
+            self._departed(key, left.issuperset(workers))
+
+    def _departed(self, key: JobKey, gone: bool) -> None:  # noqa: FBT001  (a callback)
+        if gone:
+            self.ledger.leave((key,), self._clock())
+        else:  # its data has nowhere to go: keep the job, try again later
+            self.ledger.stay(key)
         self._schedule(changed=True)
+        self._wake.set()
 
     async def _cancel_overdue(self) -> None:
         overdue = self.ledger.overdue(self._clock(), backoff.LEAVE_GRACE)
+        overdue = [key for key in overdue if key not in self._departures]
         if overdue:
             with suppress(BatchSystemError):
                 await self.client.cancel(self.ledger.ids(overdue), self.ledger.sizes())
@@ -372,6 +341,7 @@ class Controller(Notices):
         list
             Jobs that are not known to have ended, for the caller to report.
         """
+        await self._departures.stop()
         async with self._lock:
             self.wanted = dict.fromkeys(self.wanted, 0)
             deadline = self._clock() + timeout
@@ -389,7 +359,7 @@ class Controller(Notices):
                     break
             left = [view.key for view in self.views()]
             if not left:
-                await self._record("closed")
+                await self.submitter.record("closed")
             return left
 
     # -- what others may ask ----------------------------------------------------------------------

@@ -13,8 +13,8 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import NamedTuple
 
-from dask_hpc.control.ledger import End
 from dask_hpc.control.reconcile import JobKey
+from dask_hpc.control.tracked import End
 from dask_hpc.errors import JobStartError
 from dask_hpc.model.job import JobState, JobStatus
 

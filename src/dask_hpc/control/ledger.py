@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from dask_hpc.control.backoff import (
     IN_DOUBT_SETTLE,
@@ -18,6 +18,7 @@ from dask_hpc.control.backoff import (
     WHY_INTERVAL,
 )
 from dask_hpc.control.reconcile import JobKey, JobView, Phase
+from dask_hpc.control.tracked import End, Tracked
 from dask_hpc.drivers.base import Listing, Why
 from dask_hpc.model.job import JobId, JobState, JobStatus, Submission
 
@@ -29,83 +30,7 @@ USEFUL = 30.0
 WAITS = 20
 
 _NOT_OUR_FAULT = frozenset({JobState.PREEMPTED, JobState.NODE_FAIL})
-_PENDING = JobStatus(JobState.PENDING)
 _GONE = JobStatus(JobState.GONE, "no longer listed by the batch system")
-
-
-@dataclass(slots=True)
-class Tracked:
-    """One submission and what is known of its jobs, by index."""
-
-    submission: Submission
-    pool: str
-    since: float  # of the submit command's end, whatever its outcome
-    array: str | None = None
-    status: dict[int, JobStatus] = field(default_factory=dict)
-    workers: dict[int, set[str]] = field(default_factory=dict)
-    first_join: dict[int, float] = field(default_factory=dict)
-    leaving: dict[int, float] = field(default_factory=dict)
-    listed: set[int] = field(default_factory=set)  # at least once
-    unlisted: dict[int, float] = field(default_factory=dict)  # since when, by index
-    why: Why = field(default_factory=Why)
-    asked_why: float | None = None
-
-    def __post_init__(self) -> None:
-        self.status = dict.fromkeys(self.submission.indices, _PENDING)
-
-    @property
-    def live(self) -> bool:
-        """Whether any job of it may run or come to run."""
-        return any(status.state.live for status in self.status.values())
-
-    def explained(self, status: JobStatus) -> JobStatus:
-        """A status with what was learnt of why it waits, where the query does not tell."""
-        if status.state is not JobState.PENDING or status.reason or not self.why.reason:
-            return status
-        return replace(status, reason=self.why.reason, impossible=self.why.impossible)
-
-    def live_indices(self) -> list[int]:
-        """Indices of the jobs not known to have ended."""
-        return [index for index, status in self.status.items() if status.state.live]
-
-    def phase(self, index: int) -> Phase:
-        """How far one job is."""
-        state = self.status[index].state
-        if not state.live:
-            return Phase.ENDED
-        if state is JobState.ENDING:
-            return Phase.ENDING
-        if index in self.leaving:
-            return Phase.LEAVING
-        if self.workers.get(index):
-            return Phase.UP
-        if self.array is None:
-            return Phase.IN_DOUBT
-        return Phase.PENDING if state.waiting else Phase.STARTING
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The end of one job.
-
-    Parameters
-    ----------
-    key, id, pool
-        Which job.
-    status
-        As the batch system told it.
-    joined
-        Whether a worker of it ever joined.
-    failure
-        Whether it counts against the failure budget.
-    """
-
-    key: JobKey
-    id: JobId
-    pool: str
-    status: JobStatus
-    joined: bool
-    failure: bool
 
 
 class Ledger:
@@ -121,12 +46,15 @@ class Ledger:
         self.arrays: dict[str, Tracked] = {}
         self.history_delay = history_delay
         self.waits: deque[float] = deque(maxlen=WAITS)  # seconds in the queue, of the last to start
+        self.arrivals: dict[str, deque[float]] = {}  # from submission to first worker, by pool
 
     # -- events -----------------------------------------------------------------------------------
 
-    def intend(self, submission: Submission, pool: str, now: float) -> None:
+    def intend(
+        self, submission: Submission, pool: str, now: float, walltime: float | None = None
+    ) -> None:
         """Count a submission as coming, before the submit command runs."""
-        self.arrays[submission.name] = Tracked(submission, pool, now)
+        self.arrays[submission.name] = Tracked(submission, pool, now, walltime=walltime)
 
     def submitted(self, name: str, array: str | None, now: float) -> None:
         """The submit command ended: with an id, or (None) nobody knows how."""
@@ -141,19 +69,33 @@ class Ledger:
     def leave(self, keys: Iterable[JobKey], now: float) -> None:
         """We give these jobs up: what becomes of them is no failure."""
         for name, index in keys:
-            self.arrays[name].leaving.setdefault(index, now)
+            if name in self.arrays:
+                self.arrays[name].leaving[index] = now
+
+    def warned(self, key: JobKey, epoch: float) -> None:
+        """The batch system ends a job at this time, in seconds since the epoch: it said so."""
+        tracked = self.arrays[key.name]
+        tracked.notice[key.index] = min(epoch, tracked.notice.get(key.index, epoch))
 
     def stay(self, key: JobKey) -> None:
         """A job that could not be given up is counted again."""
-        self.arrays[key.name].leaving.pop(key.index, None)
+        if key.name in self.arrays:
+            self.arrays[key.name].leaving.pop(key.index, None)
 
-    def worker_joined(self, worker: str, now: float) -> JobKey | None:
-        """Note a worker by its name; the job it belongs to, or None for a stranger."""
+    def worker_joined(self, worker: str, now: float, epoch: float) -> JobKey | None:
+        """Note a worker by its name; the job it belongs to, or None for a stranger.
+
+        The time is given twice: as the clock has it, and in seconds since the epoch.
+        """
         key = self.job_of(worker)
         if key is not None:
             tracked = self.arrays[key.name]
             tracked.workers.setdefault(key.index, set()).add(worker)
-            tracked.first_join.setdefault(key.index, now)
+            tracked.run(key.index, epoch)
+            if key.index not in tracked.first_join:
+                tracked.first_join[key.index] = now
+                waits = self.arrivals.setdefault(tracked.pool, deque(maxlen=WAITS))
+                waits.append(now - tracked.waiting_since(key.index))
         return key
 
     def worker_left(self, worker: str) -> JobKey | None:
@@ -211,8 +153,8 @@ class Ledger:
                 absent.append(name)
         return found, absent
 
-    def observe(self, listing: Listing, now: float) -> tuple[bool, list[End]]:
-        """Take in what a successful query saw.
+    def observe(self, listing: Listing, now: float, epoch: float) -> tuple[bool, list[End]]:
+        """Take in what a successful query saw; the time as in :meth:`worker_joined`.
 
         Returns
         -------
@@ -231,7 +173,11 @@ class Ledger:
                 tracked.status[index] = new
                 changed |= new.state is not old.state or new.reason != old.reason
                 if old.state.waiting and new.state is JobState.RUNNING:
-                    self.waits.append(now - tracked.since)
+                    self.waits.append(now - tracked.waiting_since(index))
+                if new.state is JobState.RUNNING:
+                    tracked.run(index, epoch)
+                elif new.state.waiting and not old.state.waiting:
+                    tracked.wait_again(index, now)
                 if not new.state.live:
                     ends.append(self._end(tracked, index, now))
         return changed, ends
@@ -323,6 +269,16 @@ class Ledger:
                 key = JobKey(name, index)
                 yield JobView(key, tracked.pool, tracked.phase(index), held, key in kept)
 
+    def deadlines(self) -> dict[JobKey, float]:
+        """When each job that runs is ended by force, in seconds since the epoch, where known."""
+        return {
+            JobKey(name, index): deadline
+            for name, tracked in self.arrays.items()
+            for index in tracked.started
+            if tracked.status[index].state.live
+            and (deadline := tracked.deadline(index)) is not None
+        }
+
     def live_jobs(self) -> int:
         """How many jobs are not known to have ended."""
         return sum(len(tracked.live_indices()) for tracked in self.arrays.values())
@@ -342,6 +298,15 @@ class Ledger:
             for tracked in self.arrays.values()
             for index, joined in tracked.first_join.items()
         )
+
+    def nodes_at_work(self) -> set[str]:
+        """Names of the nodes where jobs have workers."""
+        return {
+            tracked.status[index].node
+            for tracked in self.arrays.values()
+            for index, workers in tracked.workers.items()
+            if workers
+        }
 
     def overdue(self, now: float, grace: float) -> list[JobKey]:
         """Jobs given up longer than ``grace`` seconds ago that have not ended."""
@@ -363,6 +328,14 @@ class Ledger:
     def sizes(self) -> dict[str, int]:
         """Jobs in each array, by its id."""
         return {t.array: t.submission.count for t in self.arrays.values() if t.array is not None}
+
+    def ends(self, deadlines: Mapping[JobKey, float]) -> dict[str, float]:
+        """The deadline of each worker, by its name, from those of the jobs."""
+        return {
+            worker: deadline
+            for key, deadline in deadlines.items()
+            for worker in self.arrays[key.name].workers.get(key.index, ())
+        }
 
     def about_to_start(self, now: float) -> set[JobKey]:
         """Jobs that wait and are expected to start any moment; `now` in seconds since the epoch.

@@ -28,12 +28,13 @@ class Notices:
         self.unanswered = ""
         self.changed = asyncio.Event()
 
-    def _report(self, error: HPCError) -> None:
+    def report(self, error: HPCError) -> None:
+        """Tell whoever waits, and the log, of something that only the user can mend."""
         self.problem = error
         logger.error("%s", error)
         self.changed.set()
 
-    def _silence(self, error: BatchSystemError) -> None:
+    def silence(self, error: BatchSystemError) -> None:
         """Note that the batch system does not answer: its weather, waited out and told once."""
         if not self.unanswered:
             logger.warning("no answer from the batch system, it is waited for: %s", error)

@@ -19,8 +19,29 @@ class Workers(Protocol):
         """Names of the workers that compute something, or are about to."""
         ...
 
-    async def retire(self, names: Collection[str], *, force: bool) -> set[str]:
-        """Move data off these workers and close them; the names of those that closed."""
+    def deadlines(self, deadlines: Mapping[str, float]) -> None:
+        """When the jobs of workers end by force, by their names, in seconds since the epoch."""
+        ...
+
+    async def retire(
+        self, names: Collection[str], *, force: bool, deadline: float | None = None
+    ) -> set[str]:
+        """Let these workers finish what they can, hand over the rest, and close.
+
+        Parameters
+        ----------
+        names
+            Of the workers.
+        force
+            Close them at once, even where their data has nowhere to go.
+        deadline
+            When their job is ended by force, in seconds since the epoch; None if nobody knows.
+
+        Returns
+        -------
+        set
+            The names of those that closed.
+        """
         ...
 
 

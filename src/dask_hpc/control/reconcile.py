@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from math import inf
 from typing import NamedTuple
 
 from dask_hpc.control.backoff import Permit
@@ -49,6 +50,10 @@ class JobView:
         What giving it up would cost: bytes held by its workers.
     kept
         Whether it is not to be given up now, though more jobs are there than wanted.
+    deadline
+        When the batch system ends it, in seconds since the epoch; infinite where nobody knows.
+    expiring, due
+        Whether its deadline is so near that it is to be replaced; that its workers must leave.
     """
 
     key: JobKey
@@ -56,6 +61,9 @@ class JobView:
     phase: Phase
     load: float = 0.0
     kept: bool = False
+    deadline: float = inf
+    expiring: bool = False
+    due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +103,49 @@ def reconcile(wanted: Mapping[str, int], jobs: Iterable[JobView], permit: Permit
     Returns
     -------
     Actions
-        Per pool either a submission or jobs to give up, never both.
+        Jobs near their deadline are replaced and stay until their replacement is at work, or must
+        go; beside them there is per pool either a submission or jobs to give up, never both.
     """
-    coming: dict[str, list[JobView]] = {pool: [] for pool in wanted}
-    leaving = dict.fromkeys(wanted, 0)
+    pools = {pool: _Pool() for pool in wanted}
     for job in jobs:
-        if job.phase < Phase.LEAVING:
-            coming.setdefault(job.pool, []).append(job)
-        elif job.phase is Phase.LEAVING:
-            leaving[job.pool] = leaving.get(job.pool, 0) + 1
+        pools.setdefault(job.pool, _Pool()).add(job)
     submit: dict[str, int] = {}
     surplus: list[JobView] = []
-    for pool, views in coming.items():
-        missing = wanted.get(pool, 0) - len(views)
+    for name, pool in pools.items():
+        missing = wanted.get(name, 0) - len(pool.coming)
         if missing < 0:
-            surplus += _give_up(views, -missing)
-        elif missing > leaving.get(pool, 0) and permit.allowed:
-            submit[pool] = missing - leaving.get(pool, 0)
+            surplus += _give_up(pool.coming, -missing)
+        elif missing > pool.leaving and permit.allowed:
+            submit[name] = min(missing - pool.leaving, permit.most or missing)
+        surplus += _replaced(pool, wanted.get(name, 0))
     return Actions(
         submit=submit,
         cancel=tuple(job.key for job in surplus if job.phase < Phase.UP),
         retire=tuple(job.key for job in surplus if job.phase is Phase.UP),
     )
+
+
+class _Pool:
+    """The jobs of a pool, by what they count for."""
+
+    def __init__(self) -> None:
+        self.coming: list[JobView] = []  # they count, and will for a while
+        self.expiring: list[JobView] = []  # of use still, and to be replaced
+        self.leaving = 0  # given up, and could be one too many if replaced already
+
+    def add(self, job: JobView) -> None:
+        if job.phase < Phase.LEAVING:
+            (self.expiring if job.expiring else self.coming).append(job)
+        elif job.phase is Phase.LEAVING and not job.expiring:
+            self.leaving += 1
+
+
+def _replaced(pool: _Pool, wanted: int) -> list[JobView]:
+    """Expiring jobs that go now: those that must, and those whose replacement is at work."""
+    at_work = sum(job.phase is Phase.UP for job in pool.coming)
+    in_order = sorted(pool.expiring, key=lambda job: (job.phase, job.deadline, job.key))
+    extra = at_work + len(in_order) - wanted
+    return [job for i, job in enumerate(in_order) if i < extra or job.due]
 
 
 def _give_up(views: list[JobView], count: int) -> list[JobView]:

@@ -6,6 +6,7 @@ It runs nothing, waits for nothing and remembers nothing; :mod:`dask_hpc.batch` 
 
 from __future__ import annotations
 
+import re
 import shlex
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -129,6 +130,9 @@ class Driver(ABC):
     first_index: ClassVar[int] = 0
     #: The most jobs in one array where the batch system does not tell (see `limits`).
     default_array_limit: ClassVar[int] = 1000
+    #: In what the submit command says: the user has as many jobs as the site allows, and may have
+    #: more once some have ended.
+    LIMITED: ClassVar[re.Pattern[str] | None] = None
     #: Seconds after which an end is recorded where `history` finds it, at the latest.
     history_delay: ClassVar[float] = 0.0
 

@@ -41,6 +41,7 @@ class HTCondor(Driver):
 
     name = "htcondor"
     programs = ("condor_submit", "condor_q", "condor_rm")
+    LIMITED = re.compile(r"MAX_JOBS_(?:PER_OWNER|SUBMITTED)")  # from the manual, never seen
     directive_prefix = "#CONDOR"
     worker_prefix = "${DASK_HPC_JOB}-${DASK_HPC_INDEX}"
     opens_log = True  # appends: HTCondor itself empties the log of a job that starts again

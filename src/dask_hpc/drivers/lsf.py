@@ -37,6 +37,9 @@ class LSF(Driver):
 
     name = "lsf"
     programs = ("bsub", "bjobs", "bkill")
+    LIMITED = re.compile(
+        r"[Pp]ending job (?:slot |number )?limit|Pending job threshold|job number limit"
+    )  # from the manual, never seen
     directive_prefix = "#BSUB"
     # LSB_JOBNAME is NAME[3] on LSF, NAME[1-10] on OpenLava.
     worker_prefix = r"${LSB_JOBNAME%%\[*}-${LSB_JOBINDEX}"

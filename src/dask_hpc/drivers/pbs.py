@@ -30,6 +30,7 @@ class PBS(Driver):
 
     name = "pbs"
     programs = ("qsub", "qstat", "qdel", "qselect")
+    LIMITED = re.compile(r"would exceed .*limit")  # from the manual, never seen
     directive_prefix = "#PBS"
     worker_prefix = "${PBS_JOBNAME}-${PBS_ARRAY_INDEX:-1}"  # one job alone is no array
     opens_log = True  # PBS spools what a job prints on its node until the job has ended

@@ -49,24 +49,13 @@ class SGE(Driver):
     directive_prefix = "#$"
     worker_prefix = "${JOB_NAME}-${SGE_TASK_ID}"
     first_index = 1
+    LIMITED = re.compile(r"jobs are allowed per user|job limit")
     version = Command(("qstat", "-help"))
     recognised_by = r"^((?:\S*GE|OCS|GCS) \S*\d\S*.*)\s*\nusage: qstat"
     #: Accounting is written every 15 s unless the site says otherwise (sge_conf(5), flush_time).
     history_delay = 20.0
 
-    #: sge_status(5): a state is several letters; the first letter below that is in it counts.
-    STATES: ClassVar[Mapping[str, JobState]] = {
-        "d": JobState.ENDING,  # deleted: on a host that is lost it stays so until the host is back
-        "E": JobState.HELD,  # it could not be started and waits until somebody clears the error
-        "r": JobState.RUNNING,  # "hr" too: a hold on a running job counts when it is requeued
-        "t": JobState.RUNNING,  # on its way to its host
-        "s": JobState.RUNNING,  # suspended by its owner; it goes on where it was
-        "S": JobState.RUNNING,  # suspended with its queue, for a better one
-        "T": JobState.RUNNING,  # suspended as its host is overloaded
-        "h": JobState.HELD,  # by its owner, an administrator, or a job it depends on
-        "q": JobState.PENDING,  # "Rq" too: requeued
-        "w": JobState.PENDING,
-    }
+    STATES: ClassVar[Mapping[str, JobState]] = words.STATES
 
     OPTIONS: ClassVar[Mapping[str, str]] = words.OPTIONS
 
@@ -117,7 +106,8 @@ class SGE(Driver):
         options = ("-terse", "-sync", "n", "-now", "n", "-b", "n")
         array = ("-N", submission.name, "-t", f"{indices[0]}-{indices[-1]}")
         # The colon ends an empty host name: a later one belongs to the path.
-        return _command("qsub", *options, *array, "-j", "y", "-o", f":{log}", str(script))
+        less = ("-l", f"hostname=!({'|'.join(spec.exclude)})") if spec.exclude else ()
+        return _command("qsub", *options, *array, *less, "-j", "y", "-o", f":{log}", str(script))
 
     def submitted(self, output: Output) -> str:
         """See :meth:`Driver.submitted`: with several candidates none is taken for the id."""

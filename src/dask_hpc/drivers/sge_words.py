@@ -7,6 +7,9 @@ Sources: sge_status(5), sge_submit(1) of Son of Grid Engine 8.1.9, and what its 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+
+from dask_hpc.model.job import JobState
 
 #: Variables that change what the commands print or do, whatever their options say.
 UNSET = ("SGE_DEBUG_LEVEL", "MORE_INFO")
@@ -26,6 +29,20 @@ OPTIONS = {
     "memory_resource": "the site's resource that memory is asked by, per slot: h_vmem, mem_free or"
     " virtual_free; without it none is asked",
     "gpu_resource": "the site's resource that GPUs are asked by; gpu unless named",
+}
+
+#: sge_status(5): a state is several letters; the first letter below that is in it counts.
+STATES: Mapping[str, JobState] = {
+    "d": JobState.ENDING,  # deleted: on a host that is lost it stays so until the host is back
+    "E": JobState.HELD,  # it could not be started and waits until somebody clears the error
+    "r": JobState.RUNNING,  # "hr" too: a hold on a running job counts when it is requeued
+    "t": JobState.RUNNING,  # on its way to its host
+    "s": JobState.RUNNING,  # suspended by its owner; it goes on where it was
+    "S": JobState.RUNNING,  # suspended with its queue, for a better one
+    "T": JobState.RUNNING,  # suspended as its host is overloaded
+    "h": JobState.HELD,  # by its owner, an administrator, or a job it depends on
+    "q": JobState.PENDING,  # "Rq" too: requeued
+    "w": JobState.PENDING,
 }
 
 HINTS = {

@@ -27,6 +27,10 @@ _ID = re.compile(
 )
 
 
+#: States of which squeue's end is a guess, or the end of something else.
+_UNBOUNDED = (JobState.PENDING, JobState.HELD, JobState.ENDING)
+
+
 class Slurm(Driver):
     """Slurm Workload Manager."""
 
@@ -35,36 +39,13 @@ class Slurm(Driver):
     directive_prefix = "#SBATCH"
     worker_prefix = "${SLURM_JOB_NAME}-${SLURM_ARRAY_TASK_ID}"
     version = Command(("sbatch", "--version"))
+    LIMITED = re.compile(r"(?:Max|Grp)SubmitJob")
     OPTIONS: ClassVar[Mapping[str, str]] = {
         "job_cpu": "cores to request per node, where that is not what the workers use",
         "job_mem": "memory to request per node, as --mem takes it, likewise; 0 is the whole node",
     }
 
-    STATES: ClassVar[Mapping[str, JobState]] = {  # squeue(1), JOB STATE CODES
-        "PENDING": JobState.PENDING,
-        "CONFIGURING": JobState.PENDING,  # nodes boot: nothing of ours runs yet
-        "RUNNING": JobState.RUNNING,
-        "SUSPENDED": JobState.RUNNING,  # frozen by gang scheduling; it goes on where it was
-        "COMPLETING": JobState.ENDING,  # epilog may take minutes: its cores are not free yet
-        "STAGE_OUT": JobState.ENDING,
-        "COMPLETED": JobState.COMPLETED,
-        "FAILED": JobState.FAILED,
-        "BOOT_FAIL": JobState.NODE_FAIL,
-        "NODE_FAIL": JobState.NODE_FAIL,
-        "LAUNCH_FAILED": JobState.NODE_FAIL,
-        "RECONFIG_FAIL": JobState.NODE_FAIL,
-        "TIMEOUT": JobState.TIMEOUT,
-        "DEADLINE": JobState.TIMEOUT,
-        "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,  # any OOM-killed child sets it, whatever the exit
-        "PREEMPTED": JobState.PREEMPTED,  # not the user's fault: never counts as a failure
-        "CANCELLED": JobState.CANCELLED,
-        "REVOKED": JobState.CANCELLED,
-        "REQUEUED": JobState.PENDING,  # comes back under the same identity
-        "REQUEUE_FED": JobState.PENDING,
-        "REQUEUE_HOLD": JobState.HELD,
-        "SPECIAL_EXIT": JobState.HELD,
-        "RESV_DEL_HOLD": JobState.HELD,
-    }
+    STATES: ClassVar[Mapping[str, JobState]] = words.STATES
 
     def directives(self, spec: JobSpec) -> tuple[str, ...]:
         """See :meth:`Driver.directives`: sbatch(1), one task per node with all its cores."""
@@ -95,6 +76,7 @@ class Slurm(Driver):
             f"--array=0-{submission.count - 1}",
             f"--output={log_path(literal, submission.name, '%a')}",
             "--open-mode=append",  # a requeued job keeps the log of its first life
+            *words.exclusion(spec.exclude, spec.directives),
             str(script),
         )
         return Command(argv, (*words.UNSET, *words.OUTER_JOB))
@@ -195,6 +177,7 @@ class Slurm(Driver):
             exit_code=code,
             signal=signal,
             start=words.instant(when[0]),
-            end=None if known.live else words.instant(when[1]),
+            # Of a job that runs: by its limit, which an administrator may have changed.
+            end=words.instant(when[1]) if known not in _UNBOUNDED else None,
             impossible=known.waiting and words.NEVER.match(reason) is not None,
         )

@@ -6,10 +6,37 @@ Tables and their lookups only; commands, states and what a line of output is are
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from dask_hpc.drivers.base import parse_ranges
 from dask_hpc.model.job import JobId, JobState
+
+STATES: Mapping[str, JobState] = {  # squeue(1), JOB STATE CODES
+    "PENDING": JobState.PENDING,
+    "CONFIGURING": JobState.PENDING,  # nodes boot: nothing of ours runs yet
+    "RUNNING": JobState.RUNNING,
+    "SUSPENDED": JobState.RUNNING,  # frozen by gang scheduling; it goes on where it was
+    "COMPLETING": JobState.ENDING,  # epilog may take minutes: its cores are not free yet
+    "STAGE_OUT": JobState.ENDING,
+    "COMPLETED": JobState.COMPLETED,
+    "FAILED": JobState.FAILED,
+    "BOOT_FAIL": JobState.NODE_FAIL,
+    "NODE_FAIL": JobState.NODE_FAIL,
+    "LAUNCH_FAILED": JobState.NODE_FAIL,
+    "RECONFIG_FAIL": JobState.NODE_FAIL,
+    "TIMEOUT": JobState.TIMEOUT,
+    "DEADLINE": JobState.TIMEOUT,
+    "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,  # any OOM-killed child sets it, whatever the exit
+    "PREEMPTED": JobState.PREEMPTED,  # not the user's fault: never counts as a failure
+    "CANCELLED": JobState.CANCELLED,
+    "REVOKED": JobState.CANCELLED,
+    "REQUEUED": JobState.PENDING,  # comes back under the same identity
+    "REQUEUE_FED": JobState.PENDING,
+    "REQUEUE_HOLD": JobState.HELD,
+    "SPECIAL_EXIT": JobState.HELD,
+    "RESV_DEL_HOLD": JobState.HELD,
+}
 
 #: Users' defaults that no option overrides: SQUEUE_PARTITION=x hides other jobs and squeue exits
 #: 0; SBATCH_WAIT keeps sbatch until the job ends; scancel may ask questions.
@@ -20,6 +47,8 @@ OUTER_JOB = ("SLURM_MEM_PER_*", "SLURM_TRES_PER_TASK", "SLURM_CPU_BIND*")
 
 #: A job as squeue and sacct write it: ``80_3``, ``80_[3-9%3]``, or ``80`` for a whole array.
 ELEMENT = re.compile(r"(\d+)(?:_(?:\[([\d,:-]+)(?:%\d+)?\]|(\d+)))?")
+
+_EXCLUDE = re.compile(r"\s*(?:--exclude[= ]|-x)\s*(\S+)")
 
 #: What goes away by itself: the controller or its database is down, busy or starting.
 TRANSIENT = re.compile(
@@ -91,6 +120,12 @@ def explain(reason: str, state: JobState) -> str:
     if not words and codes[0].startswith(("Assoc", "QOS")):
         words = "a limit of your account or QOS"
     return f"{words} ({reason})" if words else reason
+
+
+def exclusion(nodes: Sequence[str], directives: Iterable[str]) -> tuple[str, ...]:
+    """Option that keeps jobs off nodes; it beats the script's, so it repeats the user's own."""
+    own = (found[1] for line in directives if (found := _EXCLUDE.match(line)))
+    return (f"--exclude={','.join((*own, *nodes))}",) if nodes else ()
 
 
 def refusal(text: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ commands printed (tests/drivers/transcripts/torque).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
@@ -21,6 +22,7 @@ class Torque(PBS):
 
     name = "torque"
     # PBS_JOBNAME is NAME-3 in job 3 of an array, and NAME in one job alone.
+    LIMITED = re.compile(r"Maximum number of jobs already in queue")  # from the manual, never seen
     worker_prefix = "${PBS_JOBNAME%-$PBS_ARRAYID}-${PBS_ARRAYID:-1}"
     #: Every job of an array is a whole job of the server, which a large array swamps.
     default_array_limit = 250

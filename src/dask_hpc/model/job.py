@@ -67,7 +67,8 @@ class JobStatus:
     exit_code, signal
         How its script ended, where that is known.
     start, end
-        Seconds since the epoch; for a job that waits, ``start`` is an estimate.
+        Seconds since the epoch; for a job that waits, ``start`` is an estimate; for one that runs,
+        ``end`` is when the batch system will end it.
     impossible
         Whether the job can never start as requested.
     """
@@ -138,6 +139,8 @@ class JobSpec:
         Where its command starts, if the node has it; None leaves it to the batch system.
     launch
         How a job of several nodes starts its command on each; without it the first node runs it.
+    exclude
+        Names of nodes that it must not run on, where the batch system can be told.
     options
         What one batch system alone knows, by keyword; its driver says which there are.
     """
@@ -159,6 +162,7 @@ class JobSpec:
     shebang: str = "#!/usr/bin/env bash"
     directory: Path | None = None
     launch: Launch | None = None
+    exclude: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -42,6 +42,7 @@ ENDED_BY = {  # ends.txt, timeout.txt, node-failed.txt
     c.NODE: "NodeDown",
 }
 WAITS = {c.BUSY: "Resources", c.REQUEUED: "BeginTime"}
+YEAR = 365 * 86400  # the limit of a job without one, in a partition without one
 NEVER = {"walltime": "PartitionTimeLimit", "nodes": "PartitionNodeLimit"}  # pending-reasons.txt
 REFUSED = {  # submit-refused.txt
     "queue": (
@@ -50,6 +51,13 @@ REFUSED = {  # submit-refused.txt
     ),
     "account": (
         "Batch job submission failed: Invalid account or account/partition combination specified",
+    ),
+    "limit": (  # limit-refused.txt
+        "AssocMaxSubmitJobLimit",
+        (
+            "Batch job submission failed: Job violates accounting/QOS policy (job submit limit,"
+            " user's size and/or time limits)"
+        ),
     ),
     "too many": ("Batch job submission failed: Invalid job array specification",),
     "cores": (
@@ -67,6 +75,7 @@ BUSY = "Socket timed out on send/recv operation"
 ISO = "%Y-%m-%dT%H:%M:%S"
 VALUED = (
     "--job-name",
+    "--exclude",
     "--array",
     "--output",
     "--open-mode",
@@ -147,6 +156,7 @@ class Slurm(Dialect):
         request.account = option.get("--account", "")
         if "--time" in option:
             request.walltime = seconds(option["--time"])
+        request.exclude = frozenset(filter(None, option.get("--exclude", "").split(",")))
         if "--mem" in option:
             request.memory = _bytes(option["--mem"])
         if "--gres" in option:
@@ -193,7 +203,8 @@ class Slurm(Dialect):
                 continue
             reason = self._reason(array, job)
             started = job.started if job.live else job.started or job.ended
-            ended = job.ended if not job.live else started and started + 600  # an estimate
+            limit = array.request.walltime or YEAR
+            ended = job.ended if not job.live else started and started + limit
             start, end = stamp(started, ISO) or "N/A", stamp(ended, ISO) or "N/A"
             node = job.node
             head = f"{array.number}_{job.index}|{STATE[job.state]}|{node}"

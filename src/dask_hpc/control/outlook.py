@@ -1,0 +1,115 @@
+"""What a round has to know of each job: what it holds, whether it is spared, how long it has.
+
+Reads the ledger and the scheduler's side, and only what this round needs: ten thousand jobs are
+looked at once a round, for seconds of work a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import inf
+
+from dask_hpc.control.backoff import MIN_POLL
+from dask_hpc.control.ledger import Ledger
+from dask_hpc.control.ports import Workers
+from dask_hpc.control.reconcile import JobKey, JobView
+from dask_hpc.control.renewal import Renewal, expected_wait
+from dask_hpc.model.pool import Pool
+
+
+class Outlook:
+    """The controller's eyes.
+
+    Parameters
+    ----------
+    ledger
+        What is known of all jobs.
+    workers
+        The scheduler's side.
+    pools
+        Each pool by its name.
+    """
+
+    def __init__(self, ledger: Ledger, workers: Workers, pools: Mapping[str, Pool]) -> None:
+        self._ledger = ledger
+        self._workers = workers
+        self._pools = pools
+        self._turn = inf  # when a job comes near its deadline, in seconds since the epoch
+
+    def views(self, epoch: float, *, surplus: bool, spare: bool) -> list[JobView]:
+        """Every live job.
+
+        Parameters
+        ----------
+        epoch
+            Now, in seconds since the epoch.
+        surplus
+            Whether some may have to be given up.
+        spare
+            Whether those that are of use are not.
+        """
+        deadlines = self._ledger.deadlines()
+        renewals = self._renewals() if deadlines else {}
+        near = self._look_ahead(deadlines, renewals) <= epoch
+        load = self._workers.load() if surplus or near else {}
+        kept = self._spared(epoch) if surplus and spare else set()
+        views = list(self._ledger.views(load, kept))
+        return self._marked(views, deadlines, renewals, epoch) if near else views
+
+    def next_turn(self, epoch: float) -> float:
+        """Seconds until a job comes near its deadline: then every moment may matter."""
+        return max(MIN_POLL, self._turn - epoch)
+
+    def tell(self) -> None:
+        """Tell the scheduler's side how long each worker has."""
+        self._workers.deadlines(self._ledger.ends(self._ledger.deadlines()))
+
+    def _renewals(self) -> dict[str, Renewal]:
+        arrivals = self._ledger.arrivals
+        return {
+            name: Renewal(pool.spec.walltime or inf, expected_wait(arrivals.get(name, ())))
+            for name, pool in self._pools.items()
+        }
+
+    def _look_ahead(
+        self, deadlines: Mapping[JobKey, float], renewals: Mapping[str, Renewal]
+    ) -> float:
+        turns = (
+            end - renewals[self._ledger.arrays[key.name].pool].longest
+            for key, end in deadlines.items()
+        )
+        self._turn = min(turns, default=inf)
+        return self._turn
+
+    def _spared(self, epoch: float) -> set[JobKey]:
+        """Jobs not to be given up for a fall of the demand."""
+        busy = (self._ledger.job_of(worker) for worker in self._workers.busy())
+        return {key for key in busy if key} | self._ledger.about_to_start(epoch)
+
+    def _marked(
+        self,
+        views: list[JobView],
+        deadlines: Mapping[JobKey, float],
+        renewals: Mapping[str, Renewal],
+        epoch: float,
+    ) -> list[JobView]:
+        """Mark the jobs that are to be replaced, and those that must go."""
+        early = {  # pools of which one job is to be replaced: others follow soon, and go along
+            view.pool
+            for view in views
+            if deadlines.get(view.key, inf) - epoch <= renewals[view.pool].lead(view.load)
+        }
+        marked = []
+        for view in views:
+            end, renewal = deadlines.get(view.key), renewals[view.pool]
+            if end is None:
+                marked.append(view)
+                continue
+            lead = renewal.lead(view.load) + (renewal.together if view.pool in early else 0.0)
+            tracked = self._ledger.arrays[view.key.name]
+            expiring = tracked.expires(view.key.index, end, near=end - epoch <= lead)
+            told = view.key.index in tracked.notice  # by the batch system, which wants its place
+            due = told or end - epoch <= renewal.reserve(view.load)
+            marked.append(replace(view, deadline=end, expiring=expiring or due, due=due))
+        return marked
