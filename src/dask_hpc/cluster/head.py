@@ -12,7 +12,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from dask_hpc.cluster.listening import Listening, listening
 from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.pools import POOL, job_environment, memory_environment, pool_for
 from dask_hpc.cluster.security import engine_security
+from dask_hpc.cluster.workers import SchedulerWorkers
 from dask_hpc.control.controller import Controller
 from dask_hpc.control.demand import Demand
 from dask_hpc.control.journal import Journal
@@ -72,54 +72,6 @@ class Membership(SchedulerPlugin):
             self._controller.worker_left(name)
         if not self._names:
             self.empty.set()
-
-
-class SchedulerWorkers:
-    """The controller's view of the scheduler's workers."""
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
-
-    def load(self) -> Mapping[str, float]:
-        """Bytes held by each worker, by its name."""
-        return {str(ws.name): float(ws.nbytes) for ws in self._scheduler.workers.values()}
-
-    def busy(self) -> Collection[str]:
-        """Names of the workers with tasks, those that start other tasks and wait for them too."""
-        workers = self._scheduler.workers.values()
-        return {str(ws.name) for ws in workers if ws.processing or ws.long_running}
-
-    def deadlines(self, deadlines: Mapping[str, float]) -> None:
-        """When the jobs of workers end by force, by their names, in seconds since the epoch."""
-
-    async def retire(
-        self, names: Collection[str], *, force: bool, deadline: float | None = None
-    ) -> set[str]:
-        """Move data off workers and close them; names of those that closed.
-
-        Parameters
-        ----------
-        names
-            Of the workers.
-        force
-            Close them even where their data has nowhere to go (the user wants no workers at all).
-        deadline
-            When their job ends.
-        """
-        del deadline
-        addresses = self._addresses(names)
-        await self._scheduler.retire_workers(
-            workers=addresses, close_workers=True, remove=True, stimulus_id="dask-hpc-retire"
-        )
-        if force:
-            for address in self._addresses(names):
-                await self._scheduler.remove_worker(
-                    address=address, stimulus_id="dask-hpc-scale-to-zero", expected=True
-                )
-        return set(names) - {str(ws.name) for ws in self._scheduler.workers.values()}
-
-    def _addresses(self, names: Collection[str]) -> list[str]:
-        return [ws.address for ws in self._scheduler.workers.values() if str(ws.name) in names]
 
 
 class Head:
@@ -167,11 +119,12 @@ class Head:
             script=directory.script(POOL),
         )
         self.script = job_script(self.pool.spec, driver)
-        self.scheduler: Scheduler
+        self.scheduler: HeadScheduler
         self._place: Listening
         self.controller: Controller
         self._journal: Journal
         self._membership: Membership
+        self.workers: SchedulerWorkers
         self._adaptive: Adaptive | None = None
         self._loop_task: asyncio.Task[None]
         self._guardian: subprocess.Popen[bytes]
@@ -218,13 +171,14 @@ class Head:
         self._journal.append(
             "opened", batch=self.driver.name, host=socket.gethostname(), pid=os.getpid()
         )
+        self.workers = SchedulerWorkers(self.scheduler)
         self.controller = Controller(
             name=self.name,
             pools={self.pool.name: self.pool},
             client=self.client,
             journal=self._journal,
             place=Place({self.pool.name: script}, self.directory.logs),
-            workers=SchedulerWorkers(self.scheduler),
+            workers=self.workers,
         )
         self._membership = Membership(self.controller)
         self.scheduler.add_plugin(self._membership)
@@ -290,6 +244,7 @@ class Head:
         self._loop_task.cancel()
         with suppress(asyncio.CancelledError):
             await self._loop_task
+        self.workers.close()
         # Workers that go on purpose are no warning, whatever results they held for a client.
         with silence_logging_cmgr(logging.ERROR):
             await self._dismiss_workers()

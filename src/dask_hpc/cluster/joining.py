@@ -1,7 +1,7 @@
 """The scheduler of a head, as thousands of workers join it: in turns, heard, within its limits.
 
-What is shown of it is in :mod:`~dask_hpc.cluster.dashboard`; how long a turn is, in
-:mod:`~dask_hpc.model.joining`.
+What is shown of it is in :mod:`~dask_hpc.cluster.dashboard`, where it places tasks in
+:mod:`~dask_hpc.cluster.lasting`; how long a turn is, in :mod:`~dask_hpc.model.joining`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import dask.config
 
-from dask_hpc.cluster.dashboard import GuardedScheduler
+from dask_hpc.cluster.lasting import LastingScheduler
 from dask_hpc.model.joining import TURN, Turns, check_files
 from dask_hpc.node.kernel import raise_file_limit
 
@@ -21,7 +21,7 @@ _BACKLOG = "distributed.comm.socket-backlog"
 _LONGEST_BACKLOG = 65535
 
 
-class HeadScheduler(GuardedScheduler):
+class HeadScheduler(LastingScheduler):
     """A scheduler that tells supervisors when their workers may join.
 
     Parameters
