@@ -67,7 +67,9 @@ class Engine:
     async def begun(self, name: str) -> None:
         await until(lambda: self.runs()[name])
 
-    def work(self, name: str, seconds: float = 0.0, *, on: str | None = None, **options: Any) -> Any:
+    def work(
+        self, name: str, seconds: float = 0.0, *, on: str | None = None, **options: Any
+    ) -> Any:
         """Submit a task; it is sent to a worker, which does not have to run it."""
         where: dict[str, Any] = {} if on is None else {"workers": [self.address(on)]}
         return self.client.submit(
@@ -102,12 +104,8 @@ async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
                     validate=True,
                 )
             )
-            client = await stack.enter_async_context(
-                Client(scheduler.address, asynchronous=True)
-            )
-            yield Engine(
-                scheduler, SchedulerWorkers(scheduler), client, tmp_path / "notes", stack
-            )
+            client = await stack.enter_async_context(Client(scheduler.address, asynchronous=True))
+            yield Engine(scheduler, SchedulerWorkers(scheduler), client, tmp_path / "notes", stack)
 
 
 async def busy(engine: Engine, seconds: float) -> tuple[Any, list[Any], list[Any], Any]:
@@ -142,9 +140,7 @@ async def test_nothing_runs_twice_and_nothing_is_lost(
     everything = await busy(engine, 3)
     deadline = None if seconds is None else time.time() + seconds
     began = time.monotonic()
-    retiring = asyncio.create_task(
-        engine.workers.retire({"a"}, force=False, deadline=deadline)
-    )
+    retiring = asyncio.create_task(engine.workers.retire({"a"}, force=False, deadline=deadline))
     await wait(everything[1])
     moved = time.monotonic() - began
     assert engine.status("a") is Status.closing_gracefully

@@ -46,6 +46,15 @@ async def test_a_long_queue_is_entered_early() -> None:
     assert TIMEOUT not in {job.state for _, job in world.core.jobs()}
 
 
+async def test_what_runs_when_the_replacement_comes_has_time_to_end() -> None:
+    """Tasks of two minutes: the replacement is at work that long before the old job must go."""
+    world = short_jobs(kill_late=True)
+    world.task = 120.0
+    await world.scale(2)
+    await world.steps(2 * WALLTIME // 2)
+    assert min(world.left) >= backoff.MIN_RESERVE + 120
+
+
 async def test_a_full_queue_ends_in_leaving_not_in_being_killed() -> None:
     """No replacement starts: the old jobs leave in time all the same."""
     world = short_jobs(kill_late=True)

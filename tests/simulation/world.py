@@ -58,6 +58,7 @@ class World:
         self.bytes: dict[str, float] = {}
         self.computing: set[str] = set()
         self.ends: dict[str, float] = {}  # deadline of each worker, as told
+        self.task = 0.0  # seconds of the longest task
         self.given: list[float | None] = []  # deadline of each retirement
         self.left: list[float] = []  # seconds that it had
         self.controller = Controller(
@@ -78,6 +79,9 @@ class World:
 
     def load(self) -> Mapping[str, float]:
         return self.bytes
+
+    def longest_task(self) -> float:
+        return self.task
 
     def deadlines(self, deadlines: Mapping[str, float]) -> None:
         self.ends = dict(deadlines)

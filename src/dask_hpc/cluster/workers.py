@@ -22,6 +22,10 @@ from dask_hpc.control.drain import hand_over_time
 _TO_ZERO = "dask-hpc-scale-to-zero"
 
 
+#: States of tasks that run, or will.
+_AT_HAND = ("waiting", "queued", "no-worker", "processing")
+
+
 class Losses(SchedulerPlugin):
     """Counts what workers that went had not handed over."""
 
@@ -87,6 +91,17 @@ class SchedulerWorkers:
         """Names of the workers with tasks, those that start other tasks and wait for them too."""
         workers = self._scheduler.workers.values()
         return {str(ws.name) for ws in workers if ws.processing or ws.long_running}
+
+    def longest_task(self) -> float:
+        """Seconds that the longest of the tasks at hand is expected to take; 0 where none is."""
+        return max(
+            (
+                prefix.duration_average
+                for prefix in self._scheduler.task_prefixes.values()
+                if any(prefix.states[state] for state in _AT_HAND)
+            ),
+            default=0.0,
+        )
 
     def deadlines(self, deadlines: Mapping[str, float]) -> None:
         """Know when workers are ended by force.

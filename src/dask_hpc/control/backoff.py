@@ -64,7 +64,7 @@ FIRST_WAIT = 30.0
 
 #: Seconds, and bytes per second, with which the hand-over of a job's data is reckoned: replicas are
 #: asked for every two seconds, and a gigabit network that others use too gives half of its rate.
-MIN_RESERVE = 10.0
+MIN_RESERVE = 15.0
 MAX_RESERVE = 600.0
 HANDOVER_RATE = 50e6
 

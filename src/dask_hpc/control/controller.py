@@ -172,6 +172,9 @@ class Controller(Notices):
             except OSError as error:  # the journal's disk: nothing is submitted until it is back
                 logger.warning("the controller waits: %s", error)
                 self._next_poll = self._clock() + backoff.MAX_POLL
+            except Exception:  # jobs near their end need the next round more than this one
+                logger.exception("a round of the controller failed, the next one comes soon")
+                await asyncio.sleep(backoff.UNANSWERED_DELAY)
 
     def _pause(self) -> float | None:
         now = self._clock()

@@ -66,9 +66,9 @@ class Outlook:
         self._workers.deadlines(self._ledger.ends(self._ledger.deadlines()))
 
     def _renewals(self) -> dict[str, Renewal]:
-        arrivals = self._ledger.arrivals
+        arrivals, task = self._ledger.arrivals, self._workers.longest_task()
         return {
-            name: Renewal(pool.spec.walltime or inf, expected_wait(arrivals.get(name, ())))
+            name: Renewal(pool.spec.walltime or inf, expected_wait(arrivals.get(name, ())), task)
             for name, pool in self._pools.items()
         }
 

@@ -19,6 +19,10 @@ class Workers(Protocol):
         """Names of the workers that compute something, or are about to."""
         ...
 
+    def longest_task(self) -> float:
+        """Seconds that the longest of the tasks at hand is expected to take; 0 where none is."""
+        ...
+
     def deadlines(self, deadlines: Mapping[str, float]) -> None:
         """When the jobs of workers end by force, by their names, in seconds since the epoch."""
         ...

@@ -50,10 +50,14 @@ class Renewal:
         Seconds that a job has; infinite where nobody knows.
     wait
         Seconds that a new one is expected to take until it is of use.
+    task
+        Seconds that the longest of the tasks at hand is expected to take: what a job runs when its
+        replacement comes is to end before it must leave.
     """
 
     walltime: float = inf
     wait: float = FIRST_WAIT
+    task: float = 0.0
 
     def reserve(self, held: float) -> float:
         """Seconds before its deadline at which a job's workers must begin to leave.
@@ -67,7 +71,8 @@ class Renewal:
 
     def lead(self, held: float) -> float:
         """Seconds before its deadline at which a job is to be replaced, holding so many bytes."""
-        return min(self.reserve(held) + self.wait + MIN_POLL, LONGEST_LEAD * self.walltime)
+        lead = self.reserve(held) + self.task + self.wait + MIN_POLL
+        return min(lead, LONGEST_LEAD * self.walltime)
 
     @property
     def together(self) -> float:
