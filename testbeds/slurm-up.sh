@@ -6,6 +6,7 @@
 # env: NODES=4 CPUS=16 MEM=16000   what each node declares (oversubscribed)
 #      DBD=1          slurmdbd + a private mariadb (sacct); 0 = without, as many small sites
 #      ENFORCE=NO     EnforcePartLimits: NO (job pends) or ALL (sbatch refuses)
+#      LIMITS=0       1 = limits of users and accounts hold (sacctmgr modify user ... set MaxSubmitJobs=3)
 #      KILLWAIT=5 MINJOBAGE=300
 #      CGROUP=auto    memory limits by cgroup v1 (real OUT_OF_MEMORY): auto, 1, 0
 set -euo pipefail
@@ -15,7 +16,7 @@ TB=${TESTBED_DIR:-/var/tmp/testbeds}
 RUN=$TB/run
 S=$RUN/slurm
 N=${NODES:-4} CPUS=${CPUS:-16} MEM=${MEM:-16000} DBD=${DBD:-1} ENFORCE=${ENFORCE:-NO}
-KILLWAIT=${KILLWAIT:-5} MINJOBAGE=${MINJOBAGE:-300} CGROUP=${CGROUP:-auto}
+LIMITS=${LIMITS:-0} KILLWAIT=${KILLWAIT:-5} MINJOBAGE=${MINJOBAGE:-300} CGROUP=${CGROUP:-auto}
 say() { printf '[%3ds] %s\n' "$SECONDS" "$*"; }
 [ "$(id -u)" = 0 ] || { echo "slurm-up.sh: must be root" >&2; exit 1; }
 mkdir -p "$TB"
@@ -130,6 +131,7 @@ EOC
 else
     echo "AccountingStorageType=accounting_storage/none"
 fi
+[ "$LIMITS" = 0 ] || echo "AccountingStorageEnforce=limits" # read when slurmctld starts
 } >"$S/slurm.conf.new"
 for g in 0 1; do # two GPUs that are /dev/null
     [ -c "$S/fakegpu$g" ] && continue

@@ -317,7 +317,7 @@ def test_each_element_of_an_array_is_a_job() -> None:
     assert dict(waiting.jobs) == dict.fromkeys(every, JobStatus(JobState.PENDING))
     running = DRIVER.states(seen.replay(asked, 1)).jobs
     assert dict(running) == dict.fromkeys(
-        every, JobStatus(JobState.RUNNING, node="node01", start=1795391760)
+        every, JobStatus(JobState.RUNNING, node="node01", start=1795391760, end=1795392360)
     )
     lost = seen.replay(DRIVER.query({"rec-array": None, "rec-one": "24"}))
     assert DRIVER.states(lost).names == {"rec-array": "21", "rec-one": "24"}

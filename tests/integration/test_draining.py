@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask.config
 import pytest
-from distributed import Client, Event, Lock, Nanny, get_client, secede, wait, worker_client
+from distributed import Client, Event, Nanny, wait
 from distributed.core import Status
 
 from dask_hpc.cluster.joining import HeadScheduler

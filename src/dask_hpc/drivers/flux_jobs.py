@@ -42,7 +42,7 @@ def status(job: Mapping[str, Any], states: Mapping[str, JobState]) -> JobStatus:
         exit_code=code,
         signal=signal,
         start=_number(job.get("t_run")),
-        end=None if state.live else _number(job.get("t_inactive")),
+        end=_number(job.get("expiration" if state is JobState.RUNNING else "t_inactive")),
     )
 
 

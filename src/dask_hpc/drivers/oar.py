@@ -174,6 +174,6 @@ class OAR(Driver):
             exit_code=code,
             signal=signal,
             start=job["startTime"] or job["scheduledStart"] or None,
-            end=None if state.live else job["stopTime"] or None,
+            end=words.over(job) if state is JobState.RUNNING else job["stopTime"] or None,
             impossible=state.waiting and words.NEVER.search(message) is not None,
         )

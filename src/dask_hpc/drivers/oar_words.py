@@ -105,6 +105,12 @@ def hint(refusal: str) -> str:
     return next((_HINTS[seen] for seen in _HINTS if re.search(seen, refusal)), "")
 
 
+def over(job: Mapping[str, Any]) -> float | None:
+    """When OAR ends a job that runs: its walltime may have been changed (oarwalltime)."""
+    start, walltime = job["startTime"], job.get("walltime")
+    return start + walltime if start and walltime else None
+
+
 def end(events: Iterable[Mapping[str, str | None]], message: str) -> tuple[JobState, str]:
     """How a job ended that OAR calls an error."""
     told = {event["type"]: event["description"] or "" for event in events}
