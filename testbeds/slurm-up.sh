@@ -75,6 +75,7 @@ ClusterName=testbed
 SlurmctldHost=$ME(10.77.0.1)
 SlurmUser=slurm
 AuthType=auth/munge
+AuthInfo=cred_expire=30
 CryptoType=crypto/munge
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -92,7 +93,8 @@ SwitchType=switch/none
 MailProg=/bin/true
 SlurmdParameters=config_overrides
 LaunchParameters=use_interactive_step
-# short timers, for tests
+SlurmctldParameters=preempt_send_user_signal
+# short timers, for tests; AuthInfo above: so long a requeued job waits
 SlurmctldTimeout=30
 SlurmdTimeout=20
 InactiveLimit=0

@@ -78,15 +78,23 @@ def test_the_script_requests_everything_the_spec_says() -> None:
 #flux: --time-limit=90000s
 #flux: --setattr='bank="123"'
 #flux: --setopt=exit-timeout=none
+#flux: --signal=USR1@60s
 #flux: --requires=host:fn0
 #flux: --begin-time='in an hour'
 
 exec >>'/home/alice/my {logs}/100%$J/'"${DASK_HPC_JOB}-${FLUX_JOB_CC}".log 2>&1
+export DASK_HPC_WARNING=USR1@60
 export OMP_NUM_THREADS=1
 export GREETING='a b'
 module load python
-/opt/env/bin/dask-worker --name "${DASK_HPC_JOB}-${FLUX_JOB_CC}" 'it'"'"'s $HOME'
-dask_hpc_status=$?
+/opt/env/bin/dask-worker --name "${DASK_HPC_JOB}-${FLUX_JOB_CC}" 'it'"'"'s $HOME' &
+dask_hpc_pid=$!
+for dask_hpc_signal in INT TERM USR1 USR2; do
+    trap "kill -$dask_hpc_signal $dask_hpc_pid 2>/dev/null" "$dask_hpc_signal"
+done
+while wait "$dask_hpc_pid"; dask_hpc_status=$?; kill -0 "$dask_hpc_pid" 2>/dev/null; do
+    :
+done
 rm -rf $SCRATCH/mine
 exit "$dask_hpc_status"
 """
@@ -140,6 +148,7 @@ def test_submit_repeats_the_directives_as_arguments() -> None:
         "--time-limit=90000s",
         '--setattr=bank="123"',
         "--setopt=exit-timeout=none",
+        "--signal=USR1@60s",
         "--requires=host:fn0",
         "--begin-time=in an hour",
         "--cc=0-9",

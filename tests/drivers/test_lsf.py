@@ -69,8 +69,14 @@ exec >>'/home/alice/my logs/100%J/'{PREFIX}.log 2>&1
 export OMP_NUM_THREADS=1
 export GREETING='a b'
 module load python
-/opt/env/bin/dask-worker --name {PREFIX} 'it'"'"'s $HOME'
-dask_hpc_status=$?
+/opt/env/bin/dask-worker --name {PREFIX} 'it'"'"'s $HOME' &
+dask_hpc_pid=$!
+for dask_hpc_signal in INT TERM USR1 USR2; do
+    trap "kill -$dask_hpc_signal $dask_hpc_pid 2>/dev/null" "$dask_hpc_signal"
+done
+while wait "$dask_hpc_pid"; dask_hpc_status=$?; kill -0 "$dask_hpc_pid" 2>/dev/null; do
+    :
+done
 rm -rf $SCRATCH/mine
 exit "$dask_hpc_status"
 """

@@ -105,8 +105,14 @@ def test_the_script_requests_everything_the_spec_says() -> None:
 export OMP_NUM_THREADS=1
 export GREETING='a b'
 module load python
-/opt/env/bin/dask-worker --name "${JOB_NAME}-${SGE_TASK_ID}" 'it'"'"'s $HOME'
-dask_hpc_status=$?
+/opt/env/bin/dask-worker --name "${JOB_NAME}-${SGE_TASK_ID}" 'it'"'"'s $HOME' &
+dask_hpc_pid=$!
+for dask_hpc_signal in INT TERM USR1 USR2; do
+    trap "kill -$dask_hpc_signal $dask_hpc_pid 2>/dev/null" "$dask_hpc_signal"
+done
+while wait "$dask_hpc_pid"; dask_hpc_status=$?; kill -0 "$dask_hpc_pid" 2>/dev/null; do
+    :
+done
 rm -rf $SCRATCH/mine
 exit "$dask_hpc_status"
 """
@@ -120,6 +126,7 @@ def test_the_shortest_script_asks_for_nothing() -> None:
         == """\
 #!/usr/bin/env bash
 #$ -S /bin/bash
+#$ -notify
 
 exec /opt/env/bin/dask-worker --name "${JOB_NAME}-${SGE_TASK_ID}"
 """

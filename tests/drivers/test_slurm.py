@@ -80,14 +80,22 @@ def test_the_script_requests_everything_the_spec_says() -> None:
 #SBATCH --time=1-01:00:00
 #SBATCH --partition=main
 #SBATCH --account=lab
+#SBATCH --signal=USR1@60
 #SBATCH --exclusive
 #SBATCH --mem=0
 
+export DASK_HPC_WARNING=USR1@60
 export OMP_NUM_THREADS=1
 export GREETING='a b'
 module load python
-/opt/env/bin/dask-worker --name "${SLURM_JOB_NAME}-${SLURM_ARRAY_TASK_ID}" 'it'"'"'s $HOME'
-dask_hpc_status=$?
+/opt/env/bin/dask-worker --name "${SLURM_JOB_NAME}-${SLURM_ARRAY_TASK_ID}" 'it'"'"'s $HOME' &
+dask_hpc_pid=$!
+for dask_hpc_signal in INT TERM USR1 USR2; do
+    trap "kill -$dask_hpc_signal $dask_hpc_pid 2>/dev/null" "$dask_hpc_signal"
+done
+while wait "$dask_hpc_pid"; dask_hpc_status=$?; kill -0 "$dask_hpc_pid" 2>/dev/null; do
+    :
+done
 rm -rf $SCRATCH/mine
 exit "$dask_hpc_status"
 """

@@ -74,8 +74,14 @@ def test_the_script_requests_everything_the_spec_says() -> None:
 #PBS -l vmem=9gb
 
 exec >>/home/alice/logs/"${PBS_JOBNAME%-$PBS_ARRAYID}-${PBS_ARRAYID:-1}".log 2>&1
-/opt/env/bin/dask-worker --name "${PBS_JOBNAME%-$PBS_ARRAYID}-${PBS_ARRAYID:-1}"
-dask_hpc_status=$?
+/opt/env/bin/dask-worker --name "${PBS_JOBNAME%-$PBS_ARRAYID}-${PBS_ARRAYID:-1}" &
+dask_hpc_pid=$!
+for dask_hpc_signal in INT TERM USR1 USR2; do
+    trap "kill -$dask_hpc_signal $dask_hpc_pid 2>/dev/null" "$dask_hpc_signal"
+done
+while wait "$dask_hpc_pid"; dask_hpc_status=$?; kill -0 "$dask_hpc_pid" 2>/dev/null; do
+    :
+done
 rm -rf $SCRATCH/mine
 exit "$dask_hpc_status"
 """

@@ -7,10 +7,7 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -19,146 +16,12 @@ from distributed import Client, Scheduler, Security
 
 from dask_hpc.launch import rendezvous
 from dask_hpc.model.tls import TLSFiles
-from dask_hpc.node import head, spawn
-from dask_hpc.node.environment import DEFAULTS
+from dask_hpc.node import spawn
+from tests.integration.supervised import Supervisor, joined, running, scheduler_process, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
-
-SCHEDULER = """
-import asyncio, sys
-from pathlib import Path
-from distributed import Scheduler
-from dask_hpc.launch import rendezvous
-from dask_hpc.model.tls import TLSFiles
-from dask_hpc.node import head
-async def main(file, *tls):
-    tls = TLSFiles(*tls)
-    security = head.security_for(tls, insecure=False)
-    options = dict(dashboard=False, dashboard_address="127.0.0.1:0", host="127.0.0.1", port=0)
-    async with Scheduler(security=security, **options) as scheduler:
-        rendezvous.write(Path(file), scheduler.identity(), cluster="c", owner="o", tls=tls)
-        await scheduler.finished()
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-async def until(true: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for a condition; the machine may be busy."""
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.02)
-
-
-@dataclass
-class Supervisor:
-    """A supervisor in a process of its own."""
-
-    process: subprocess.Popen[str]
-    log: Path
-    descendants: dict[int, psutil.Process] = field(default_factory=dict)
-
-    def tree(self) -> list[psutil.Process]:
-        """Its descendants, and those it ever had that still run."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for child in psutil.Process(self.process.pid).children(recursive=True):
-                self.descendants[child.pid] = child
-        return [child for child in self.descendants.values() if running(child)]
-
-    def server(self) -> psutil.Process:
-        """The fork server: the child that has worker processes."""
-        return next(p for p in psutil.Process(self.process.pid).children() if p.children())
-
-    async def ended(self, seconds: float = 20) -> tuple[int, str]:
-        """Exit code and last line, in time."""
-        await until(lambda: self.process.poll() is not None, seconds)
-        return self.process.returncode, self.text().splitlines()[-1]
-
-    async def settled(self) -> None:
-        """All workers run, and their nannies know."""
-        await until(lambda: "joined" in self.text())
-
-    def text(self) -> str:
-        return self.log.read_text()
-
-
-def running(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> TLSFiles:
-    directory = tmp_path_factory.mktemp("tls")
-    made = Security.temporary()
-    contents = (made.tls_ca_file, made.tls_scheduler_cert, made.tls_scheduler_key)
-    paths = [directory / name for name in ("ca.pem", "cert.pem", "key.pem")]
-    for path, content in zip(paths, contents, strict=True):
-        path.touch(mode=0o600)
-        path.write_text(content)
-    return TLSFiles(*map(str, paths))
-
-
-@pytest.fixture
-def security(tls: TLSFiles) -> Security:
-    return head.security_for(tls, insecure=False)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "scheduler.json"
-
-
-@pytest.fixture
-async def scheduler(file: Path, tls: TLSFiles, security: Security) -> AsyncIterator[Scheduler]:
-    options: dict[str, Any] = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-    async with Scheduler(security=security, host="127.0.0.1", port=0, **options) as running_one:
-        rendezvous.write(file, running_one.identity(), cluster="c", owner="o", tls=tls)
-        yield running_one
-
-
-@pytest.fixture
-def start(tmp_path: Path, file: Path) -> Iterator[Callable[..., Supervisor]]:
-    started: list[Supervisor] = []
-
-    def start(*arguments: str, code: str = "", **environ: str) -> Supervisor:
-        log = tmp_path / f"log-{len(started)}"
-        program = ["-c", code] if code else ["-m", "dask_hpc"]
-        command = [sys.executable, *program, "worker", "--scheduler-file", str(file), *arguments]
-        scratch = tmp_path / "scratch"
-        scratch.mkdir(exist_ok=True)
-        environ = {**os.environ, **DEFAULTS, "TMPDIR": str(scratch), **environ}
-        with log.open("w") as stream:
-            process = subprocess.Popen(
-                command, stdout=stream, stderr=stream, env=environ, text=True
-            )
-        started.append(Supervisor(process, log))
-        return started[-1]
-
-    yield start
-    for supervisor in started:
-        tree = supervisor.tree()
-        supervisor.process.kill()
-        supervisor.process.wait()
-        for process in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-
-
-def scheduler_process(file: Path, tls: TLSFiles) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", SCHEDULER, str(file), tls.ca_file, tls.cert, tls.key]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
-
-
-async def joined(scheduler: Scheduler, count: int) -> None:
-    def all_running() -> bool:
-        states = [worker.status.name for worker in scheduler.workers.values()]
-        return states == ["running"] * count
-
-    await until(all_running, 30)
 
 
 async def test_workers_join_with_their_names_threads_and_memory(

@@ -96,7 +96,7 @@ async def test_a_warning_of_the_batch_system_is_heeded() -> None:
     await world.scale(2)
     await world.steps(5)
     name = world.core.submits[0][0]
-    await world.controller.warned([f"{name}-1-0"], 30.0)
+    world.controller.warned([f"{name}-1-0"], 30.0)
     end = world.now + 30.0
     await world.step()
     assert world.given == [end]
@@ -113,7 +113,7 @@ async def test_a_requeued_job_is_adopted_and_not_doubled() -> None:
     await world.steps(5)
     name = world.core.submits[0][0]
     world.core.slots = 1
-    await world.controller.warned([f"{name}-1-0"], 30.0)
+    world.controller.warned([f"{name}-1-0"], 30.0)
     world.stuck = {f"{name}-1-0"}
     await world.step()
     world.requeue(1)

@@ -106,7 +106,7 @@ def test_slurm_starts_it_with_srun() -> None:
 #SBATCH --no-kill
 
 if [ "${1-}" != --on-node ]; then
-    trap : TERM
+    trap : TERM USR1 USR2
     dask_hpc_job="${SLURM_JOB_NAME}-${SLURM_ARRAY_TASK_ID}"
     srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-4}"\
  --cpu-bind=none --export=ALL --input=none --kill-on-bad-exit=0 --no-kill --wait=0 --mpi=none\
@@ -129,7 +129,7 @@ def test_pbs_and_torque_start_it_with_pbsdsh(batch: str, pbsdsh: str) -> None:
         == f"""\
 if [ "${{1-}}" != --on-node ]; then
     exec >>/d/logs/"{prefix}".log 2>&1
-    trap : TERM
+    trap : TERM USR1 USR2
     dask_hpc_job="{prefix}"
     set -- $(sort -u "$PBS_NODEFILE")
     if [ "$#" -ne 2 ]; then
@@ -181,7 +181,7 @@ def test_grid_engine_oar_and_lsf_start_it_on_host_after_host(
         body(script(batch))
         == f"""\
 if [ "${{1-}}" != --on-node ]; then
-{log}    trap : TERM
+{log}    trap : TERM USR1 USR2
     dask_hpc_job="{prefix}"
     set -- $({hosts})
 """

@@ -82,6 +82,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--lifetime-restart/--no-lifetime-restart", default=None, help="Start again after a lifetime."
 )
+@click.option("--grace", help="Seconds from SIGTERM to the kill, if not the usual ones.")
 @click.option("--nanny/--no-nanny", default=True, help="Always with: it restarts its worker.")
 @click.option("--dashboard/--no-dashboard", default=False, help="Never: it has no password.")
 @click.option("--tls-ca-file", type=_FILE, help="With a plain address: the authority (PEM).")
@@ -155,6 +156,7 @@ def read_options(
         "death_timeout": parse_seconds,
         "lifetime": parse_seconds,
         "lifetime_stagger": parse_seconds,
+        "grace": parse_seconds,
         "job_memory": parse_memory,
         "gpus": parse_gpus,
         "bind": parse_bind,

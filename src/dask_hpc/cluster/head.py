@@ -180,6 +180,7 @@ class Head:
             place=Place({self.pool.name: script}, self.directory.logs),
             workers=self.workers,
         )
+        self.scheduler.on_leaving = self.controller.warned
         self._membership = Membership(self.controller)
         self.scheduler.add_plugin(self._membership)
         rendezvous.write(

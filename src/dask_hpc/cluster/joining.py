@@ -1,7 +1,8 @@
 """The scheduler of a head, as thousands of workers join it: in turns, heard, within its limits.
 
 What is shown of it is in :mod:`~dask_hpc.cluster.dashboard`, where it places tasks in
-:mod:`~dask_hpc.cluster.lasting`; how long a turn is, in :mod:`~dask_hpc.model.joining`.
+:mod:`~dask_hpc.cluster.lasting`, what it hears of workers that go in
+:mod:`~dask_hpc.cluster.leaving`; how long a turn is, in :mod:`~dask_hpc.model.joining`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import dask.config
 
 from dask_hpc.cluster.lasting import LastingScheduler
+from dask_hpc.cluster.leaving import LeavingScheduler
 from dask_hpc.model.joining import TURN, Turns, check_files
 from dask_hpc.node.kernel import raise_file_limit
 
@@ -21,7 +23,7 @@ _BACKLOG = "distributed.comm.socket-backlog"
 _LONGEST_BACKLOG = 65535
 
 
-class HeadScheduler(LastingScheduler):
+class HeadScheduler(LastingScheduler, LeavingScheduler):
     """A scheduler that tells supervisors when their workers may join.
 
     Parameters

@@ -86,7 +86,7 @@ def _crew(orders: dict[str, Any], found: Rendezvous | None) -> int:
         given["tls"] = TLSFiles(*given["tls"])
     if found is not None:
         given |= {"scheduler": found.address, "scheduler_file": None}
-    wanted = WorkerOptions(**given, head_starts_with_us=found is not None, quiet=True)
+    wanted = WorkerOptions(**given, head_starts_with_us=found is not None, quiet=True, drains=False)
     end = run_crew(wanted, lambda: hands(orders, wanted), found)
     return _code(end, mates=len(orders["ranks"]))
 

@@ -150,12 +150,12 @@ class Controller(Notices):
             self._wake.set()
             self.changed.set()
 
-    async def warned(self, workers: Collection[str], grace: float) -> None:
+    def warned(self, workers: Collection[str], grace: float) -> None:
         """Take in that the jobs of these workers were told to end within so many seconds."""
         end = self._wall() + grace
         for key in {key for worker in workers if (key := self.ledger.job_of(worker))}:
             self.ledger.warned(key, end)
-            await self._departures.hurry(key, end)
+            self._departures.hurry(key, end)
         self._wake.set()
 
     # -- the loop ---------------------------------------------------------------------------------

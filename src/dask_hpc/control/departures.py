@@ -66,17 +66,15 @@ class Departures:
                 del self._tasks[key], self._deadlines[key]
                 self._over(key, left.issuperset(workers))
 
-    async def hurry(self, key: JobKey, deadline: float) -> None:
+    def hurry(self, key: JobKey, deadline: float) -> None:
         """Call off a departure that reckons with more time than there is."""
         end = self._deadlines.get(key)
         if key in self._tasks and (end is None or end > deadline + LEAVE_TOGETHER):
-            await self._stop({self._tasks[key]})
+            self._tasks[key].cancel()
 
     async def stop(self) -> None:
         """Call all off."""
-        await self._stop(set(self._tasks.values()))
-
-    async def _stop(self, tasks: Collection[asyncio.Task[None]]) -> None:
+        tasks = set(self._tasks.values())
         for task in tasks:
             task.cancel()
         if tasks:

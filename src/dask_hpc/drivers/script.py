@@ -11,6 +11,7 @@ import shlex
 from functools import cache
 from typing import TYPE_CHECKING
 
+from dask_hpc.drivers import warning
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.model.job import ON_NODE
 
@@ -45,9 +46,10 @@ cd {{ directory }} 2>/dev/null || :
 {% for line in prologue %}
 {{ line }}
 {% endfor %}
-{{ command }}
+{% for line in command %}
+{{ line }}
+{% endfor %}
 {% if epilogue %}
-dask_hpc_status=$?
 {% for line in epilogue %}
 {{ line }}
 {% endfor %}
@@ -76,9 +78,8 @@ def all_directives(spec: JobSpec, driver: Driver) -> list[str]:
     ConfigurationError
         If one would break out of its line.
     """
-    generated = [
-        line for line in driver.directives(spec) if _option(line) not in spec.directives_skip
-    ]
+    ours = (*driver.directives(spec), *warning.directives(spec, driver))
+    generated = [line for line in ours if _option(line) not in spec.directives_skip]
     directives = [*generated, *(line for line in spec.directives if line.strip())]
     for line in directives:
         _check_directive(line, driver.directive_prefix)
@@ -147,16 +148,17 @@ def job_script(spec: JobSpec, driver: Driver) -> str:
     for name, _ in spec.environment:
         if _VARIABLE.fullmatch(name) is None:
             raise ConfigurationError(f"not a name of an environment variable: {name!r}")
+    variables = (*warning.exported(spec, driver), *spec.environment)  # the user's come last
     script = _template().render(
         shebang=spec.shebang,
         prefix=driver.directive_prefix,
         directives=all_directives(spec, driver),
         opening=_opening(spec, driver),
-        environment=[(name, shlex.quote(value)) for name, value in spec.environment],
+        environment=[(name, shlex.quote(value)) for name, value in variables],
         directory=shlex.quote(str(spec.directory)) if spec.directory else "",
         prologue=spec.prologue,
         epilogue=spec.epilogue,
-        command=command if spec.epilogue else f"exec {command}",
+        command=warning.forward(command) if spec.epilogue else [f"exec {command}"],
     )
     if "\0" in script:
         raise ConfigurationError("a job script cannot hold a null character")
@@ -171,7 +173,7 @@ def _opening(spec: JobSpec, driver: Driver) -> list[str]:
         return log
     lines = [f"dask_hpc_job={name}"]
     if spec.launch.lines:
-        launching = (*log, "trap : TERM", *lines, *spec.launch.lines)
+        launching = (*log, "trap : TERM USR1 USR2", *lines, *spec.launch.lines)
         lines = [f'if [ "${{1-}}" != {ON_NODE} ]; then', *(f"    {each}" for each in launching)]
         lines += ["fi", "dask_hpc_job=$2"]
     node_log = f'{logs}"$dask_hpc_job.$dask_hpc_node".log'

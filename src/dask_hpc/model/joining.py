@@ -10,6 +10,8 @@ from dask_hpc.errors import ConfigurationError
 
 #: Name under which a head tells whose turn it is.
 TURN = "dask_hpc_turn"
+#: Name under which a head is told which workers must go, and how many seconds they have.
+LEAVING = "dask_hpc_leaving"
 #: Seconds of a scheduler's processor for one worker to join: three TLS connections, registration
 #: and first heartbeats took 4.8 to 6.7 ms each with 2,000 workers (docs/many-workers.md).
 JOIN_SECONDS = 0.006

@@ -1,5 +1,6 @@
 """What a process forked from a warm parent must do first: die with its parent, forget its dice.
 
+A worker leaves signals to its supervisor, too (:mod:`.unheard`).
 Runs in the fork server and in each worker.  How the server comes to be is not known here.
 """
 
@@ -11,6 +12,8 @@ import os
 import signal
 import sys
 from enum import Enum, auto
+
+from dask_hpc.node.unheard import WARNINGS, leave_to_supervisor
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 #: proc(5): thousandths of all memory that a process counts for beyond what it uses.
@@ -36,7 +39,7 @@ def become_server() -> None:
     with it, ignores them.
     """
     _Self.role, _Self.server = _Role.SERVER, os.getpid()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (*WARNINGS, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.register_at_fork(after_in_child=_after_fork)
 
@@ -61,8 +64,7 @@ def _after_fork() -> None:
     _Self.role = _Role.WORKER
     die_with(_Self.server)
     _go_first()
-    # The nanny may ask with SIGTERM, as the engine's do; Ctrl-C stays the supervisor's to answer.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    leave_to_supervisor()  # Ctrl-C, which the server ignores, stays its to answer too
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     gc.enable()
     random = sys.modules.get("numpy.random")

@@ -46,11 +46,14 @@ class Head:
         To connect with.
     turn
         Seconds after which it wants our workers to join.
+    ours
+        Whether it may know our words, not only the engine's.
     """
 
     address: str
     security: Security
     turn: float = 0.0
+    ours: bool = True
 
     async def answers(self, timeout: float) -> bool:
         """Whether somebody answers at the address, in so many seconds."""
@@ -182,14 +185,14 @@ async def reach(options: WorkerOptions, found: Rendezvous, workers: int) -> Head
         attempt = max(0.5, min(ATTEMPT, left))
         answer = await _knock(found.address, security, attempt, ask)
         if isinstance(answer, float):
-            return Head(found.address, security, answer)
+            return Head(found.address, security, answer, bool(found.cluster))
         if other := await _other(found, security, attempt, ask):
             return other
         now = time.monotonic()
         if options.head_starts_with_us:
             pass  # it has a whole file system to read before it listens, as we had
-        elif (refused := await _refused(found.address)) is not None:
-            refused_since, refusal = refused_since or now, refused
+        elif (no := await refused(found.address)) is not None:
+            refused_since, refusal = refused_since or now, no
             deadline = min(deadline, refused_since + REFUSED)
         if now + PAUSE > deadline:
             seen = "" if refusal else await _seen_from_here(found, security)
@@ -230,7 +233,8 @@ async def _other(found: Rendezvous, security: Security, timeout: float, ask: int
     for each, answer in zip(found.others, answers, strict=True):
         if isinstance(answer, float):
             turn = await _knock(each, security, timeout, ask)
-            return Head(each, security, turn if isinstance(turn, float) else 0.0)
+            turn = turn if isinstance(turn, float) else 0.0
+            return Head(each, security, turn, bool(found.cluster))
     return None
 
 
@@ -242,7 +246,7 @@ async def _seen_from_here(found: Rendezvous, security: Security) -> str:
     return f"; {probe.table(answers, ways)}" if answers else ""
 
 
-async def _refused(address: str) -> ConnectionRefusedError | None:
+async def refused(address: str) -> ConnectionRefusedError | None:
     """Tell whether nobody listens there: the engine keeps only the last of its many attempts."""
     from distributed.comm import get_address_host_port
 

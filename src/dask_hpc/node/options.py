@@ -94,6 +94,10 @@ class WorkerOptions:
         Identity to use with a plain address.
     insecure
         Whether a cluster without TLS is accepted.
+    grace
+        Seconds from a SIGTERM to the kill, where the batch system's usual ones do not hold.
+    drains
+        Whether a signal leaves the workers time to have their data moved.
     worker_options
         More keywords of the engine's nanny and worker; they win.
     head_starts_with_us
@@ -136,6 +140,8 @@ class WorkerOptions:
     dask_cuda: bool = False
     tls: TLSFiles | None = None
     insecure: bool = False
+    grace: float | None = None
+    drains: bool = True
     worker_options: Mapping[str, Any] = field(default_factory=dict)
     head_starts_with_us: bool = False
     quiet: bool = False

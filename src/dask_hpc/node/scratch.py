@@ -106,7 +106,7 @@ class Keeper:
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
     """Let no signal in between: a job that ends by itself may be cancelled in the same moment."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.node import forked
 from dask_hpc.node.tuning import slower_clocks
+from dask_hpc.node.unheard import WARNINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -225,7 +226,7 @@ def _fork() -> int:
     What its handler raises within the interpreter's own hooks around a fork is lost, and with it
     the signal.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*WARNINGS, signal.SIGINT))
     try:
         return os.fork()
     finally:  # in both processes
@@ -242,6 +243,8 @@ def _fork_tracker() -> None:
     if pid == 0:
         os.close(write)
         code = 1
+        for number in WARNINGS:  # it ignores the others by itself
+            signal.signal(number, signal.SIG_IGN)
         try:
             resource_tracker.main(read)  # until the last holder of the pipe is gone
             code = 0

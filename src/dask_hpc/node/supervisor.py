@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import signal
 import sys
 import time
@@ -16,10 +17,12 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dask_hpc.errors import HPCError
+from dask_hpc.model.grace import grace_of
 from dask_hpc.node import ending, head, limits, listening, probe, spawn
 from dask_hpc.node.crew import bound, equal_hands
 from dask_hpc.node.ending import Ending, ExitCode
 from dask_hpc.node.kernel import raise_file_limit
+from dask_hpc.node.leaving import SIGNALS, Signals, leave
 from dask_hpc.node.scratch import Keeper
 
 if TYPE_CHECKING:
@@ -43,7 +46,6 @@ DOUBT_SECONDS = 2.0
 GONE_SECONDS = 1.0
 #: Seconds between two looks at workers that are being started again.
 LOOK_EVERY = 10.0
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run(wanted: WorkerOptions) -> int:
@@ -133,7 +135,7 @@ def _signals_raise() -> Iterator[None]:
     def end(number: int, _frame: object) -> NoReturn:
         raise _Signalled(number)
 
-    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    before = {number: signal.signal(number, end) for number in SIGNALS}
     try:
         yield
     finally:
@@ -205,7 +207,7 @@ class _Job:
         self.joined = asyncio.Event()
         self.reasons: list[str] = []
         self.doubt = asyncio.Event()
-        self.signal: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.signals = Signals(grace_of(os.environ, wanted.grace) if wanted.drains else None)
         shared = self._nanny_options()
         dask.config.set(scratch.settings)  # nannies heed them, and hand them to their workers
         self.nannies = [self._nanny(hand, shared) for hand in hands]
@@ -273,7 +275,7 @@ class _Job:
 
     async def run(self) -> Ending:
         """Start all workers and stay until they end, the head is gone, or a signal comes."""
-        self._watch_signals()
+        self.signals.watch()
         signalled = asyncio.create_task(self._signalled())
         gone = asyncio.create_task(self._head_gone())
         ended = asyncio.create_task(self._start_and_wait())
@@ -287,24 +289,20 @@ class _Job:
             if first is gone:
                 await asyncio.wait([ended], timeout=GONE_SECONDS)
             end = first.result()
+            if self.signals.first is not None:  # whoever closed the workers then: that is why
+                end = ending.signalled(self.signals.first)
         finally:
             await self._close("supervisor-ends")
             for task in tasks:  # after: a nanny whose start is cancelled closes no worker
                 task.cancel()
         return end
 
-    def _watch_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._on_signal, number)
-
-    def _on_signal(self, number: int) -> None:
-        if not self.signal.done():
-            self.signal.set_result(number)
-
     async def _signalled(self) -> Ending:
-        number = await asyncio.shield(self.signal)
-        say(f"{signal.Signals(number).name}: closing")
+        number = await self.signals.come()
+        if self.joined.is_set():
+            await leave(self.head, self.nannies, self.signals, say)
+        else:
+            say(f"{signal.Signals(number).name}: closing")
         return ending.signalled(number)
 
     async def _start_and_wait(self) -> Ending:

@@ -50,6 +50,7 @@ VALUED = (
     "--queue",
     "--setattr",
     "--setopt",  # flux-submit(1)
+    "--signal",  # likewise
     "--output",
 )
 DIGITS = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"

@@ -59,7 +59,7 @@ DATABASE = (  # 10-server-down
     " /usr/share/perl5/OAR/IO.pm line 307.\n"
     "DB connection error, exiting.\n"
 )
-VALUED = ("-l", "-q", "--project", "-n", "--array", "-O", "-E", "-p", "-t")
+VALUED = ("--checkpoint", "-l", "-q", "--project", "-n", "--array", "-O", "-E", "-p", "-t")
 
 
 class Oar(Dialect):

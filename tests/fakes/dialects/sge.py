@@ -103,7 +103,7 @@ class GridEngine(Dialect):
             where = f"error opening {rest[0]}: No such file or directory"
             return Answer(14, "", f"Unable to read script file because of error: {where}\n")
         lines = [word for line in directives(text, "#$") for word in _words(line)]
-        inside, _ = options(_joined(lines), (), VALUED)
+        inside, _ = options(_joined(lines), ("-notify",), VALUED)
         request = _request([*inside, *given])
         option = dict([*inside, *given])
         if option.get("-sync") == "y" or option.get("-b") == "y":

@@ -85,6 +85,7 @@ VALUED = (
     "--mem",
     "--gres",
     "--time",
+    "--signal",  # sbatch(1)
     "--partition",
     "--account",
 )
