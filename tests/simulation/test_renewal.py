@@ -106,6 +106,24 @@ async def test_a_warning_of_the_batch_system_is_heeded() -> None:
     assert world.controller.ledger.phases()[Phase.UP] == 2
 
 
+async def test_a_warning_of_the_walltime_is_no_news() -> None:
+    """Slurm warns a minute or more ahead: the job works on until its replacement is there."""
+    world = short_jobs()
+    await world.scale(2)
+    await world.steps(5)
+    end = next(iter(world.ends.values()))
+    while world.now < end - 100:
+        await world.step()
+    name = world.core.submits[0][0]
+    world.controller.warned([f"{name}-0-0", f"{name}-1-0"], 54.0)
+    await world.step()
+    assert world.retired == []
+    for _ in range(30):
+        await world.step()
+        assert world.controller.ledger.phases()[Phase.UP] >= 2
+    assert len(world.retired) == 2
+
+
 async def test_a_requeued_job_is_adopted_and_not_doubled() -> None:
     """It comes back under the same identity: what was submitted in its place is given up."""
     world = short_jobs()

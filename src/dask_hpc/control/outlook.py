@@ -109,7 +109,6 @@ class Outlook:
             lead = renewal.lead(view.load) + (renewal.together if view.pool in early else 0.0)
             tracked = self._ledger.arrays[view.key.name]
             expiring = tracked.expires(view.key.index, end, near=end - epoch <= lead)
-            told = view.key.index in tracked.notice  # by the batch system, which wants its place
-            due = told or end - epoch <= renewal.reserve(view.load)
+            due = tracked.sent_away(view.key.index) or end - epoch <= renewal.reserve(view.load)
             marked.append(replace(view, deadline=end, expiring=expiring or due, due=due))
         return marked

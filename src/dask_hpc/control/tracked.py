@@ -15,6 +15,10 @@ from dask_hpc.model.job import JobId, JobState, JobStatus, Submission
 #: administrator's extension does, a clock that is put right does not.
 _EXTENDED = 60.0
 
+#: Seconds by which a warning of the walltime's end may come too early (sbatch(1), --signal: a minute;
+#: and workers are closed a few seconds before they must be).
+_EARLY = 90.0
+
 _PENDING = JobStatus(JobState.PENDING)
 
 
@@ -64,15 +68,26 @@ class Tracked:
         What the batch system says comes before what was asked for: an administrator may have
         changed it.  A warning it gave comes before both.
         """
-        status, began = self.status[index], self.started.get(index)
-        if began is None:
+        if index not in self.started:
             return None
-        end = None if status.state.waiting else status.end
+        ends = (self._limit(index), self.notice.get(index))
+        return min((end for end in ends if end is not None), default=None)
+
+    def _limit(self, index: int) -> float | None:
+        """When the walltime of a job that runs is over."""
+        status = self.status[index]
+        start, end = (None, None) if status.state.waiting else (status.start, status.end)
         if end is None and self.walltime is not None:
-            start = None if status.state.waiting else status.start
-            end = (began if start is None else start) + self.walltime
+            end = (self.started[index] if start is None else start) + self.walltime
+        return end
+
+    def sent_away(self, index: int) -> bool:
+        """Whether a job that runs was told to go before its time: another one needs its place."""
         told = self.notice.get(index)
-        return end if told is None else min(told, end or told)
+        if told is None or index not in self.started:
+            return False
+        end = self._limit(index)
+        return end is None or told < end - _EARLY
 
     def expires(self, index: int, deadline: float, *, near: bool) -> bool:
         """Whether a job is to be replaced: once near enough to its deadline, it remains so."""
