@@ -137,6 +137,19 @@ async def test_any_scheduler_of_the_engine_has_them_retired(
     assert await data == list(range(1000))
 
 
+async def test_a_heartbeat_on_its_way_as_a_worker_goes_is_no_warning(
+    ours: HeadScheduler, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a renewed cluster there would be one in each generation; of strangers it is one."""
+    await pair(ours, start)
+    address = address_of(ours, "leaves")
+    await ours.retire_workers([address], close_workers=True, remove=True)
+    assert ours.heartbeat_worker(address=address, metrics={}) == {"status": "missing"}
+    assert "unregistered" not in caplog.text
+    ours.heartbeat_worker(address="tcp://127.0.0.1:1", metrics={})
+    assert "unregistered" in caplog.text
+
+
 async def test_workers_are_closed_before_the_kill(
     ours: HeadScheduler, client: Client, start: Start, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -18,6 +19,8 @@ from dask_hpc.model.joining import LEAVING
 
 logger = logging.getLogger("dask_hpc")
 
+#: Workers remembered after they went: as many as may go within a heartbeat or two.
+_SEEN_OFF = 1000
 #: Seconds in which a worker that lives has answered, whatever it computes.
 _ALIVE = 5.0
 
@@ -36,6 +39,7 @@ class LeavingScheduler(GuardedScheduler):
         self.handlers[LEAVING] = self._leaving
         #: Called with the names of workers and the seconds until they close.
         self.on_leaving: Callable[[Collection[str], float], None] | None = None
+        self._seen_off: deque[str] = deque(maxlen=_SEEN_OFF)
 
     async def _leaving(self, workers: Collection[str], grace: float) -> int | None:
         """How many of these addresses are workers here that somebody sees off now.
@@ -60,6 +64,18 @@ class LeavingScheduler(GuardedScheduler):
             logger.warning("worker %s has come back: what it was at %s is dead", name, old)
             await self.remove_worker(old, stimulus_id="dask-hpc-came-back", expected=True)
         await super().add_worker(comm, name=name, **registration)
+
+    async def remove_worker(self, address: str, *, expected: bool = False, **options: Any) -> Any:
+        """Remove a worker, as the engine does, and remember those that go on purpose."""
+        if expected:
+            self._seen_off.append(address)
+        return await super().remove_worker(address, expected=expected, **options)
+
+    def heartbeat_worker(self, *, address: str, **told: Any) -> Any:
+        """Take a heartbeat; one that was on its way as its worker was seen off is no warning."""
+        if address not in self.workers and address in self._seen_off:
+            return {"status": "missing"}
+        return super().heartbeat_worker(address=address, **told)
 
     async def _lives(self, address: str) -> bool:
         try:
