@@ -174,3 +174,23 @@ async def test_jobs_are_kept_off_a_node_that_fails_them() -> None:
     assert world.controller.ledger.phases()[Phase.UP] == 6
     assert world.controller.problem is None
     assert world.core.live() == 6
+
+
+async def test_scaling_up_again_calls_back_who_has_not_left() -> None:
+    """Nothing is submitted while workers finish their tasks before they leave."""
+    world = World()
+    await world.scale(4)
+    await world.steps(5)
+    world.slow = True
+    await world.scale(1)
+    await world.steps(3)
+    assert world.controller.ledger.phases()[Phase.LEAVING] == 3
+    await world.scale(4)
+    await world.steps(3)
+    assert world.controller.ledger.phases()[Phase.UP] == 4
+    assert len(world.core.submits) == 1
+    await world.scale(1)
+    world.slow = False
+    await world.scale(0)
+    await world.steps(3)
+    assert world.core.live() == 0

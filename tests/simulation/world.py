@@ -58,6 +58,7 @@ class World:
         self.bytes: dict[str, float] = {}
         self.computing: set[str] = set()
         self.ends: dict[str, float] = {}  # deadline of each worker, as told
+        self.slow = False
         self.task = 0.0  # seconds of the longest task
         self.given: list[float | None] = []  # deadline of each retirement
         self.left: list[float] = []  # seconds that it had
@@ -92,6 +93,8 @@ class World:
         """The workers leave and their jobs end by themselves, as a supervisor does."""
         self.given.append(deadline)
         self.left.append((deadline or inf) - self.now)
+        while self.slow and not force:  # they have tasks to finish
+            await asyncio.Event().wait()
         leave = set(names) if force else set(names) - self.stuck
         jobs = {(array.name, job.index): job for array, job in self.core.jobs()}
         for worker in leave:

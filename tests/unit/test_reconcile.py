@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,3 +146,13 @@ def test_fewer_wanted_are_first_those_that_expire() -> None:
 def test_after_a_rest_one_job_is_tried() -> None:
     """However many are wanted."""
     assert reconcile({"cpu": 9}, [], Permit(allowed=True, most=1)).submit == {"cpu": 1}
+
+
+def test_workers_on_their_way_out_are_called_back_before_others_are_submitted() -> None:
+    """A task of an hour that ends on them first must not keep new jobs away for an hour."""
+    leaving = [replace(job(i, Phase.LEAVING), back=True) for i in range(2)]
+    actions = reconcile({"cpu": 2}, [*leaving, job(2, Phase.UP)], YES)
+    assert (len(actions.recall), actions.submit) == (1, {})
+    actions = reconcile({"cpu": 5}, [*leaving, job(2, Phase.UP)], YES)
+    assert (len(actions.recall), actions.submit) == (2, {"cpu": 2})
+    assert not reconcile({"cpu": 1}, [*leaving, job(2, Phase.UP)], YES)

@@ -43,7 +43,8 @@ class Sized(Cluster):
     ) -> Any:
         """Want so many workers; whole jobs are submitted or closed to have at least that many.
 
-        Fewer: pending jobs go first; then workers hand their results over before they leave.
+        Fewer: pending jobs go first; then workers finish their tasks and hand their results over,
+        which is not waited for here.  None at all: whatever they do.
 
         Parameters
         ----------

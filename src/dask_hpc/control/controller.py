@@ -199,7 +199,9 @@ class Controller(Notices):
 
     def views(self) -> list[JobView]:
         """Every live job."""
-        return self._outlook.views(self._wall(), surplus=self._surplus, spare=self._spares)
+        return self._outlook.views(
+            self._wall(), surplus=self._surplus, spare=self._spares, departing=self._departures
+        )
 
     @property
     def _surplus(self) -> bool:
@@ -282,6 +284,7 @@ class Controller(Notices):
             await self._cancel(actions.cancel)
         if actions.retire:
             await self._retire(actions.retire)
+        self._departures.recall(actions.recall)
 
     async def _submit(self, pool: str, count: int) -> None:
         try:

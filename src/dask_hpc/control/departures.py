@@ -30,7 +30,7 @@ class Departures:
         self._deadlines: dict[JobKey, float | None] = {}
         self._tasks: dict[JobKey, asyncio.Task[None]] = {}
 
-    def __contains__(self, key: JobKey) -> bool:
+    def __contains__(self, key: object) -> bool:
         """Whether workers of a job are on their way out."""
         return key in self._tasks
 
@@ -71,6 +71,12 @@ class Departures:
         end = self._deadlines.get(key)
         if key in self._tasks and (end is None or end > deadline + LEAVE_TOGETHER):
             self._tasks[key].cancel()
+
+    def recall(self, keys: Collection[JobKey]) -> None:
+        """Have workers stay after all, and those that leave with them: nobody has gone yet."""
+        for key in keys:
+            if key in self._tasks:
+                self._tasks[key].cancel()
 
     async def stop(self) -> None:
         """Call all off."""

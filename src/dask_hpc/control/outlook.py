@@ -6,14 +6,14 @@ looked at once a round, for seconds of work a day.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from math import inf
 
 from dask_hpc.control.backoff import MIN_POLL
 from dask_hpc.control.ledger import Ledger
 from dask_hpc.control.ports import Workers
-from dask_hpc.control.reconcile import JobKey, JobView
+from dask_hpc.control.reconcile import JobKey, JobView, Phase
 from dask_hpc.control.renewal import Renewal, expected_wait
 from dask_hpc.model.pool import Pool
 
@@ -37,7 +37,9 @@ class Outlook:
         self._pools = pools
         self._turn = inf  # when a job comes near its deadline, in seconds since the epoch
 
-    def views(self, epoch: float, *, surplus: bool, spare: bool) -> list[JobView]:
+    def views(
+        self, epoch: float, *, surplus: bool, spare: bool, departing: Container[JobKey] = ()
+    ) -> list[JobView]:
         """Every live job.
 
         Parameters
@@ -48,13 +50,20 @@ class Outlook:
             Whether some may have to be given up.
         spare
             Whether those that are of use are not.
+        departing
+            Jobs whose workers are on their way out.
         """
         deadlines = self._ledger.deadlines()
         renewals = self._renewals() if deadlines else {}
         near = self._look_ahead(deadlines, renewals) <= epoch
         load = self._workers.load() if surplus or near else {}
         kept = self._spared(epoch) if surplus and spare else set()
-        views = list(self._ledger.views(load, kept))
+        views = [
+            replace(view, back=True)
+            if view.phase is Phase.LEAVING and view.key in departing
+            else view
+            for view in self._ledger.views(load, kept)
+        ]
         return self._marked(views, deadlines, renewals, epoch) if near else views
 
     def next_turn(self, epoch: float) -> float:

@@ -54,6 +54,8 @@ class JobView:
         When the batch system ends it, in seconds since the epoch; infinite where nobody knows.
     expiring, due
         Whether its deadline is so near that it is to be replaced; that its workers must leave.
+    back
+        Whether its workers, which are on their way out, can be called back.
     """
 
     key: JobKey
@@ -64,6 +66,7 @@ class JobView:
     deadline: float = inf
     expiring: bool = False
     due: bool = False
+    back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +81,17 @@ class Actions:
         Jobs to cancel: no worker of theirs has joined.
     retire
         Jobs whose workers hand over their data and leave.
+    recall
+        Jobs whose workers have not left yet, and are to stay after all.
     """
 
     submit: Mapping[str, int]
     cancel: tuple[JobKey, ...] = ()
     retire: tuple[JobKey, ...] = ()
+    recall: tuple[JobKey, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.submit or self.cancel or self.retire)
+        return bool(self.submit or self.cancel or self.retire or self.recall)
 
 
 def reconcile(wanted: Mapping[str, int], jobs: Iterable[JobView], permit: Permit) -> Actions:
@@ -111,17 +117,23 @@ def reconcile(wanted: Mapping[str, int], jobs: Iterable[JobView], permit: Permit
         pools.setdefault(job.pool, _Pool()).add(job)
     submit: dict[str, int] = {}
     surplus: list[JobView] = []
+    recall: list[JobKey] = []
     for name, pool in pools.items():
         missing = wanted.get(name, 0) - len(pool.coming)
         if missing < 0:
             surplus += _give_up(pool.coming, -missing)
-        elif missing > pool.leaving and permit.allowed:
+        else:
+            back = pool.back[:missing]
+            recall += back
+            missing -= len(back)
+        if missing > pool.leaving and permit.allowed:
             submit[name] = min(missing - pool.leaving, permit.most or missing)
         surplus += _replaced(pool, wanted.get(name, 0))
     return Actions(
         submit=submit,
         cancel=tuple(job.key for job in surplus if job.phase < Phase.UP),
         retire=tuple(job.key for job in surplus if job.phase is Phase.UP),
+        recall=tuple(recall),
     )
 
 
@@ -132,12 +144,16 @@ class _Pool:
         self.coming: list[JobView] = []  # they count, and will for a while
         self.expiring: list[JobView] = []  # of use still, and to be replaced
         self.leaving = 0  # given up, and could be one too many if replaced already
+        self.back: list[JobKey] = []  # given up, and not gone yet
 
     def add(self, job: JobView) -> None:
         if job.phase < Phase.LEAVING:
             (self.expiring if job.expiring else self.coming).append(job)
         elif job.phase is Phase.LEAVING and not job.expiring:
-            self.leaving += 1
+            if job.back:
+                self.back.append(job.key)
+            else:
+                self.leaving += 1
 
 
 def _replaced(pool: _Pool, wanted: int) -> list[JobView]:

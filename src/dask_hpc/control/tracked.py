@@ -15,8 +15,8 @@ from dask_hpc.model.job import JobId, JobState, JobStatus, Submission
 #: administrator's extension does, a clock that is put right does not.
 _EXTENDED = 60.0
 
-#: Seconds by which a warning of the walltime's end may come too early (sbatch(1), --signal: a minute;
-#: and workers are closed a few seconds before they must be).
+#: Seconds by which a warning of the walltime's end may come too early: a minute (sbatch(1), --signal),
+#: and workers are closed a few seconds before they must be.
 _EARLY = 90.0
 
 _PENDING = JobStatus(JobState.PENDING)
