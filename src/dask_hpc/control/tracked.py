@@ -15,7 +15,7 @@ from dask_hpc.model.job import JobId, JobState, JobStatus, Submission
 #: administrator's extension does, a clock that is put right does not.
 _EXTENDED = 60.0
 
-#: Seconds by which a warning of the walltime's end may come too early: a minute (sbatch(1), --signal),
+#: Seconds by which a warning that the walltime ends may come early: a minute (sbatch(1), --signal),
 #: and workers are closed a few seconds before they must be.
 _EARLY = 90.0
 
