@@ -311,8 +311,8 @@ async def test_a_demand_does_not_resume_after_failures() -> None:
     for _ in range(60):
         await world.step()
         world.controller.want({"default": 2})
-    submitted = world.controller.submitter.jobs
+    submitted = world.controller.book.jobs_submitted
     assert world.controller.problem is not None
     world.controller.want({"default": 3})
     await world.steps(10)
-    assert world.controller.submitter.jobs == submitted
+    assert world.controller.book.jobs_submitted == submitted

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from dask_hpc.control.accounts import Book
 from dask_hpc.control.figures import Account, Jobs, Waits, waits
-from dask_hpc.control.ledger import End
 from dask_hpc.control.reconcile import JobKey
+from dask_hpc.control.tracked import End
 from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
 from dask_hpc.model.layout import Layout
 from dask_hpc.model.pool import Pool

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dask_hpc.control.figures import Account, Jobs, waits
-from dask_hpc.control.ledger import End
 from dask_hpc.control.reconcile import JobKey
+from dask_hpc.control.tracked import End
 from dask_hpc.model.job import JobState, JobStatus, Submission
 from dask_hpc.model.pool import Pool
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.control import backoff, explain
+from dask_hpc.control.accounts import Book
 from dask_hpc.control.departures import Departures
 from dask_hpc.control.failures import Failures
 from dask_hpc.control.journal import Journal
@@ -24,7 +25,6 @@ from dask_hpc.control.outlook import Outlook
 from dask_hpc.control.ports import Place, Workers
 from dask_hpc.control.reconcile import Actions, JobKey, JobView, reconcile
 from dask_hpc.control.submitter import Submitter
-from dask_hpc.control.tracked import End
 from dask_hpc.drivers.base import Listing, log_path
 from dask_hpc.errors import (
     BatchSystemError,
@@ -77,6 +77,7 @@ class Controller(Notices):
         self.pools = dict(pools)
         self.client = client
         self.ledger = Ledger(client.driver.history_delay)
+        self.book = Book(self.pools)
         self.submitter = Submitter(
             name=name,
             pools=self.pools,
@@ -84,14 +85,15 @@ class Controller(Notices):
             journal=journal,
             place=place,
             ledger=self.ledger,
+            book=self.book,
             clock=clock,
+            wall=wall,
         )
         self._failures = Failures(
             name, self.ledger, self.submitter.nodes, log=self.log, notices=self
         )
         self.wanted = dict.fromkeys(pools, 0)
         self.rounds = 0
-        self.core_seconds = 0.0
         self._place = place
         self._workers = workers
         self._outlook = Outlook(self.ledger, workers, self.pools)
@@ -138,7 +140,9 @@ class Controller(Notices):
 
     def worker_joined(self, worker: str) -> None:
         """Note a worker that registered with the scheduler."""
-        if self.ledger.worker_joined(worker, self._clock(), self._wall()) is not None:
+        key = self.ledger.worker_joined(worker, self._clock(), self._wall())
+        if key is not None:
+            self.book.joined(key, self._wall())
             self.changed.set()
             self._wake.set()  # it may stand in for one that waits to leave
 
@@ -225,8 +229,7 @@ class Controller(Notices):
         await self._settle_doubts(listing, now)
         changed, ends = self.ledger.observe(listing, now, self._wall())
         self._outlook.tell()
-        for end in ends:
-            self._charge(end)
+        self.book.observed(self.ledger.statuses(), ends, self._wall())
         await self._failures.take_in(ends, now)
         changed |= await self._ask_why(now)
         self._report_impossible(changed=changed)
@@ -250,17 +253,13 @@ class Controller(Notices):
     async def _settle_doubts(self, listing: Listing, now: float) -> None:
         found, absent = self.ledger.adopt(listing, now)
         for name in found:
+            tracked = self.ledger.arrays[name]
+            self.book.submitted(tracked.submission, tracked.pool, self._wall())
             await self.submitter.record("submitted", name=name, array=listing.names[name])
             logger.info("found submission %s again as %s", name, listing.names[name])
         for name in absent:
             await self.submitter.record("absent", name=name)
             self.ledger.forget(name)
-
-    def _charge(self, end: End) -> None:
-        start, over = end.status.start, end.status.end or time.time()
-        if start is not None:
-            spec = self.pools[end.pool].spec
-            self.core_seconds += max(0.0, over - start) * spec.cores * spec.nodes
 
     def _report_impossible(self, *, changed: bool) -> None:
         if not changed or self.problem is not None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from dask_hpc.batch.client import BatchClient
+from dask_hpc.control.accounts import Book
 from dask_hpc.control.bad_nodes import BadNodes
 from dask_hpc.control.ceiling import Ceiling
 from dask_hpc.control.journal import Event, Journal
@@ -31,16 +32,14 @@ class Submitter:
         Of the cluster; names of submissions start with it.
     pools
         Each pool by its name; pools may be added.
-    client, journal, place, ledger
+    client, journal, place, ledger, book
         The batch system; where every submission is written first; where the files are; what is
-        known of all jobs.
-    clock
-        Seconds that only go forward.
+        known of all jobs; what they cost.
+    clock, wall
+        Seconds that only go forward; seconds since the epoch.
 
     Attributes
     ----------
-    jobs : int
-        Submitted so far.
     limited : str
         The batch system's words for a limit on the user's jobs, while it holds jobs back.
     nodes : BadNodes
@@ -56,9 +55,10 @@ class Submitter:
         journal: Journal,
         place: Place,
         ledger: Ledger,
+        book: Book,
         clock: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
-        self.jobs = 0
         self.limited = ""
         self.nodes = BadNodes()
         self._name = name
@@ -67,7 +67,9 @@ class Submitter:
         self._journal = journal
         self._place = place
         self._ledger = ledger
+        self._book = book
         self._clock = clock
+        self._wall = wall
         self._ceiling = Ceiling()
 
     async def submit(self, pool: str, count: int) -> bool:
@@ -129,7 +131,7 @@ class Submitter:
             raise
         self._ledger.submitted(name, array, self._clock())
         self._ceiling = self._ceiling.accept(self._ledger.live_jobs())
-        self.jobs += submission.count
+        self._book.submitted(submission, pool, self._wall())
         await self.record("submitted", name=name, array=array)
         logger.info("submitted %s: %d jobs as %s", name, submission.count, array)
 
