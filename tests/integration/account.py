@@ -23,6 +23,10 @@ options = dict(cores=1, memory="500 MiB", dashboard_port=0, name="script")
 """
 
 
+#: In the home of dask-hpc, whatever clusters there were.
+KEPT = ("tls", "local", "history.jsonl")
+
+
 @dataclass(frozen=True)
 class Account:
     """A home directory with nothing in it, and the processes that know of it."""
@@ -57,9 +61,9 @@ class Account:
         return [process for process in workers if _parent(process) not in pids]
 
     def left(self) -> list[str]:
-        """Files below the home, but for the identity and what the batch system keeps."""
+        """Files below the home, but the identity, what the batch system keeps, and the accounts."""
         names = (p.relative_to(self.home) for p in self.home.rglob("*"))
-        return sorted(str(n) for n in names if n.parts[0] not in ("tls", "local"))
+        return sorted(str(n) for n in names if n.parts[0] not in KEPT)
 
     def wait_until_nothing_is_left(self, timeout: float = 20.0) -> None:
         """No process and no file."""

@@ -22,6 +22,7 @@ _COMMANDS = {
     "batch": "dask_hpc.cli.batch:batch",
     "site": "dask_hpc.cli.site:site",
     "doctor": "dask_hpc.cli.doctor:doctor",
+    "report": "dask_hpc.cli.report:report",
 }
 _HELP = {
     "worker": "Run the workers of one node.",
@@ -31,6 +32,7 @@ _HELP = {
     "batch": "Tell which batch system this machine has, and why.",
     "site": "Show the machines whose ways are known.",
     "doctor": "Look for what would go wrong here, and say what to do.",
+    "report": "Tell what closed clusters have cost.",
 }
 #: EX_CONFIG of sysexits.h: what was asked can never work.
 _BAD_REQUEST = 78

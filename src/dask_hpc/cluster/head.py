@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from dask_hpc.cluster.listening import Listening, listening
 from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.pools import POOL, job_environment, memory_environment, pool_for
 from dask_hpc.cluster.security import engine_security
+from dask_hpc.cluster.usage import Usage
 from dask_hpc.cluster.workers import SchedulerWorkers
 from dask_hpc.control.controller import Controller
 from dask_hpc.control.demand import Demand
@@ -119,12 +121,14 @@ class Head:
             script=directory.script(POOL),
         )
         self.script = job_script(self.pool.spec, driver)
+        self.opened = time.time()
         self.scheduler: HeadScheduler
+        self.workers: SchedulerWorkers
+        self.usage: Usage
         self._place: Listening
         self.controller: Controller
         self._journal: Journal
         self._membership: Membership
-        self.workers: SchedulerWorkers
         self._adaptive: Adaptive | None = None
         self._loop_task: asyncio.Task[None]
         self._guardian: subprocess.Popen[bytes]
@@ -183,6 +187,8 @@ class Head:
         self.scheduler.on_leaving = self.controller.warned
         self._membership = Membership(self.controller)
         self.scheduler.add_plugin(self._membership)
+        self.usage = Usage(self.controller)
+        self.scheduler.add_plugin(self.usage)
         rendezvous.write(
             self.directory.scheduler_file,
             self.scheduler.identity(),

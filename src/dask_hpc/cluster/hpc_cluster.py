@@ -19,6 +19,7 @@ from dask_hpc.cluster.head import Head
 from dask_hpc.cluster.joining import check_room
 from dask_hpc.cluster.options import check_name, jobs_wanted, warn_insecure
 from dask_hpc.cluster.peer import log_level
+from dask_hpc.cluster.report import Report, keep, report, summary
 from dask_hpc.cluster.request import understand
 from dask_hpc.cluster.security import ensure_identity
 from dask_hpc.cluster.sizing import Sized
@@ -170,6 +171,8 @@ class HPCCluster(Sized):
             await super()._close()
             self.scheduler_info.update(workers={}, n_workers=0, total_threads=0, total_memory=0)
             left = await self._head.close() if self._head else []
+            if self._head:
+                await self._keep_account()
             if left:
                 logger.error(
                     "jobs %s of cluster %s may be left in the queue: the batch system did not "
@@ -180,6 +183,15 @@ class HPCCluster(Sized):
         finally:
             at_exit.living.discard(self)
             self._silence.close()
+
+    async def _keep_account(self) -> None:
+        account = self.report()
+        logger.info("cluster %s: %s", self.name, summary(account["total"]))
+        if account["jobs_submitted"]:
+            try:
+                await asyncio.to_thread(keep, account)
+            except (OSError, HPCError) as error:  # the cluster has ended well all the same
+                logger.warning("the account of cluster %s is not kept: %s", self.name, error)
 
     def close(self, timeout: float | None = None) -> Any:
         """Close the workers, the jobs and the scheduler.
@@ -228,21 +240,19 @@ class HPCCluster(Sized):
         """One line that says how to see the dashboard in a browser; it holds the secret token."""
         return tunnel_line(self.head.scheduler.dashboard_url(token=True))
 
-    def report(self) -> dict[str, Any]:
-        """What the cluster has used so far.
+    def report(self) -> Report:
+        """What the cluster has cost and done so far.
 
         Returns
         -------
-        dict
-            ``jobs_submitted``; ``core_seconds`` allocated to jobs that have ended; ``commands``
-            run, by name.
+        Report
+            A dict that prints as a few lines of text.  ``pools`` (by name) and ``total`` hold
+            ``core_hours`` (``allocated``, ``used``, ``idle``, ``lost``), ``jobs`` (counts by what
+            became of them) and ``wait_seconds``; docs/accounting.md explains them.  Beside them
+            ``jobs_submitted``, ``core_seconds`` (allocated in all), ``tasks_rerun``, ``keys_lost``
+            and ``commands`` (run, by name).
         """
-        controller = self.head.controller
-        return {
-            "jobs_submitted": controller.submitter.jobs,
-            "core_seconds": controller.core_seconds,
-            "commands": dict(self.head.client.commands),
-        }
+        return report(self.head)
 
     def get_logs(
         self,

@@ -13,6 +13,7 @@ from dask.utils import format_bytes
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
+from dask_hpc.cluster.report import summary
 from dask_hpc.control.reconcile import Phase
 from dask_hpc.model.job import JobState
 
@@ -79,6 +80,7 @@ def html_rows(cluster: Cluster) -> str:
         "Status": cluster.status.name,
         "Batch system": cluster.driver.name,
         "Jobs": jobs_line(controller),
+        "Cost": summary(cluster.report()["total"]),
         "Logs": cluster.log_directory,
     }
     if controller.problem is not None:
