@@ -243,10 +243,12 @@ def test_a_candidate_that_the_site_does_not_have_is_nothing() -> None:
         ("auto", "ib0"),
         ("ib9", ""),
         ("docker0", "docker0"),
+        ("*", "eth0"),
+        ("hsn0 ib0", ""),
     ],
 )
 def test_an_interface_is_taken_by_name_list_or_pattern(asked: str | None, expected: str) -> None:
-    """Without a name, the one that leads to the world; the user's word wins over ours."""
+    """As a node takes it: the user's word wins over ours, a pattern means no container's bridge."""
     assert used_interface(asked, report()) == expected
 
 

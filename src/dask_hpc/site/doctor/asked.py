@@ -1,14 +1,18 @@
 """What the user's configuration asks for, as far as the doctor compares it with what it sees.
 
-Values, and how the name of an interface is taken.
+Values, and which interface of a report is meant: as a node itself would choose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from ipaddress import ip_address
 from typing import Any
+
+from dask_hpc.errors import ConfigurationError, NodeError
+from dask_hpc.node import fabric
+from dask_hpc.node.fabric import Interface
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,25 +55,25 @@ def used_interface(asked: str | None, report: Mapping[str, Any]) -> str:
     report
         Of the machine.
     """
-    usable: dict[str, Mapping[str, Any]] = {
-        name: each
-        for name, each in report.get("interfaces", {}).items()
-        if each["addresses"] and each["up"]
-    }
-    if asked and asked != "auto":
-        for pattern in asked.replace(",", " ").split():
-            for name in usable:
-                if fnmatchcase(name, pattern):
-                    return name
-        return ""
-    routed = report.get("routed")
-    leads = (name for name, each in usable.items() if routed in each["addresses"])
+    there = [_interface(name, each) for name, each in report.get("interfaces", {}).items()]
+    routed = str(report.get("routed", ""))
     if asked is None:
-        return next(leads, "")
-    outer = [name for name, each in usable.items() if not each["inner"]]
-    fast = [name for name in outer if name.startswith("hsn") or usable[name]["infiniband"]]
-    fast += [name for name in outer if name.startswith("ib")]
-    return next(iter(fast), next(leads, ""))
+        leads = (each for each in there if not each.trouble and routed in map(str, each.addresses))
+        return next((each.name for each in leads), "")
+    try:
+        return fabric.usable(asked, there, routed=routed)[0].name
+    except (ConfigurationError, NodeError):
+        return ""
+
+
+def _interface(name: str, each: Mapping[str, Any]) -> Interface:
+    return Interface(
+        name=name,
+        kind=fabric.kind_of(name, each["hardware"]),
+        addresses=tuple(map(ip_address, each["addresses"])),
+        up=each["up"],
+        speed=each["speed"] or 0,
+    )
 
 
 def listing(report: Mapping[str, Any]) -> str:

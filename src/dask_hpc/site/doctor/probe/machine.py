@@ -39,6 +39,7 @@ LIMITS = ("NOFILE", "NPROC", "MEMLOCK", "AS", "STACK", "FSIZE")
 IMPORT_SECONDS = 120.0
 
 _SIOCGIFADDR = 0x8915
+_ETHERNET = 1  # ARPHRD_ETHER of linux/if_arp.h
 _ROUTED = ("192.0.2.1", 9)  # TEST-NET-1 of RFC 5737: nothing is ever sent there
 
 
@@ -105,7 +106,7 @@ def import_time() -> dict[str, Any]:
 
 
 def interfaces() -> dict[str, dict[str, Any]]:
-    """Each network interface but loopback: addresses, whether it is up, its speed and kind."""
+    """Each network interface but loopback: addresses, whether it is up, speed, type of hardware."""
     sixes = _addresses6()
     found = {}
     for _, name in socket.if_nameindex():
@@ -116,7 +117,7 @@ def interfaces() -> dict[str, dict[str, Any]]:
             "addresses": ([four] if four else []) + sixes.get(name, []),
             "up": _read(f"/sys/class/net/{name}/operstate") not in ("down", "lowerlayerdown"),
             "speed": _number(_read(f"/sys/class/net/{name}/speed")),
-            "infiniband": _read(f"/sys/class/net/{name}/type") == "32",  # ARPHRD_INFINIBAND
+            "hardware": _number(_read(f"/sys/class/net/{name}/type")) or _ETHERNET,
             "inner": any(fnmatchcase(name, pattern) for pattern in INNER),
         }
     return found
