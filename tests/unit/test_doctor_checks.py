@@ -206,6 +206,8 @@ def test_worlds_of_one_are_a_wrong_pair() -> None:
         ("scratch", {"free": 1024}, "problem", "is full: 1 KiB"),
         ("scratch", {"error": "Read-only file system"}, "problem", "Read-only"),
         ("scratch", {"type": "nfs4"}, "warning", "network"),
+        ("scratch", {"type": "fuse.sshfs"}, "warning", "network"),
+        ("scratch", {"type": "daos"}, "warning", "network"),
         ("scratch", {"type": "tmpfs"}, "warning", "memory"),
         ("scratch", {"free": GIB // 2}, "warning", "little room"),
         ("/tmp", {"error": "Permission denied"}, "warning", "Permission denied"),

@@ -198,7 +198,7 @@ def classify(
         A loop device is what its file lies on, an overlay what its upper layer lies on.
     """
     if mount is None:
-        return _by_name(_NUMBERS.get(number, f"type {number:#x}"))
+        return by_name(_NUMBERS.get(number, f"type {number:#x}"))
     if is_overlay(mount):
         upper = holder(upper_layer(mount), mounts) if upper_seen else None
         return _overlay(mount, same or upper)
@@ -230,16 +230,17 @@ def is_overlay(mount: Mount) -> bool:
 
 
 def _by_mount(mount: Mount, number: int = 0, *, block: bool = False) -> FileSystem:
-    found = _by_name(mount.type)
+    found = by_name(mount.type)
     if found.kind is not Kind.UNKNOWN:
         return found
     if block and number != _FUSE:
         return FileSystem(mount.type, Kind.DISK)
-    told = _by_name(_NUMBERS.get(number, ""))
+    told = by_name(_NUMBERS.get(number, ""))
     return found if told.kind is Kind.UNKNOWN else FileSystem(mount.type, told.kind)
 
 
-def _by_name(name: str) -> FileSystem:
+def by_name(name: str) -> FileSystem:
+    """Say what a file system is by its type, as the mount table names it, alone."""
     if name in _MEMORY:
         return FileSystem(name, Kind.MEMORY)
     if name in _DISK:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dask_hpc.node import filesystems
+from dask_hpc.node.filesystems import Kind
 from dask_hpc.site.doctor.asked import Asked, used_interface
-from dask_hpc.site.doctor.checks_node import MEMORY_FILES
 from dask_hpc.site.doctor.finding import Finding, ok, problem, warning
 
 Report = Mapping[str, Any]
@@ -197,7 +198,7 @@ def _after(seconds: float | None) -> str:
 
 def login_directory(found: Report, directory: str) -> Finding | None:
     """Judge, without a job, whether the shared directory can be one at all."""
-    if found.get("type") in MEMORY_FILES:
+    if filesystems.by_name(found.get("type", "")).kind is Kind.MEMORY:
         return problem(
             "shared directory",
             f"{directory} is on {found['type']}: the memory of this machine, seen by no other",

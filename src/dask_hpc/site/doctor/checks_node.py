@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from dask_hpc.launch import pair, rank
+from dask_hpc.node import filesystems
+from dask_hpc.node.filesystems import Kind
 from dask_hpc.site.doctor.asked import Asked, listing, used_interface, written
 from dask_hpc.site.doctor.finding import Finding, ok, problem, rough, warning
 
 Report = Mapping[str, Any]
 
-#: Packages that have to be equal, or scheduler and workers misunderstand each other.
-SAME = ("dask", "distributed", "dask-hpc")
+#: Packages that have to be there and equal, or scheduler and workers misunderstand each other.
 NEEDED = ("dask", "distributed", "dask-hpc")
 #: Files: each other worker, the scheduler and the disk cost some; seen 1,913 for 1,000 workers.
 FEW_FILES, ENOUGH_FILES = 1024, 4096
@@ -27,11 +28,6 @@ SLOW_IMPORT, BAD_IMPORT = 10.0, 60.0
 LITTLE_ROOM, NO_ROOM = 1 << 30, 16 << 20
 #: Small files a second below which a shared file system is called slow.
 SLOW_FILES = 100.0
-NETWORK = (
-    *("nfs", "nfs4", "lustre", "gpfs", "beegfs", "panfs", "ceph", "fuse.ceph", "wekafs", "cifs"),
-    *("smb3", "afs", "9p", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "pvfs2", "orangefs"),
-)
-MEMORY_FILES = ("tmpfs", "ramfs")
 _ROUNDING = 0.99
 
 
@@ -69,7 +65,7 @@ def packages(login: Report, node: Report) -> Finding:
         f"{name} {ours[name]} here, {theirs.get(name, 'none')} on {node['host']}" for name in differ
     )
     advice = "let jobs run the environment that you run: python=, job_script_prologue="
-    judge = problem if any(name in SAME for name in differ) else warning
+    judge = problem if any(name in NEEDED for name in differ) else warning
     return judge("packages", seen, advice)
 
 
@@ -211,9 +207,10 @@ def disk(label: str, found: Report, host: str) -> Finding | None:
             if found["files_per_second"] < SLOW_FILES
             else ok(name, seen)
         )
-    if found["type"] in NETWORK:
+    kind = filesystems.by_name(found["type"]).kind
+    if kind is Kind.NETWORK:
         return warning(name, f"{seen}: a network", "spilling there slows everybody down")
-    if found["type"] in MEMORY_FILES:
+    if kind is Kind.MEMORY:
         return warning(name, f"{seen}: memory", "what is spilled there counts as memory")
     if found["free"] < LITTLE_ROOM:
         return warning(name, f"{seen}: little room", "name another local_directory=")

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dask_hpc.model.queue import Queue
+from dask_hpc.node import filesystems
+from dask_hpc.node.filesystems import Kind
 from dask_hpc.site.doctor.asked import Asked, used_interface
 from dask_hpc.site.doctor.checks_between import LOGIN
-from dask_hpc.site.doctor.checks_node import LITTLE_ROOM, MEMORY_FILES, NETWORK
+from dask_hpc.site.doctor.checks_node import LITTLE_ROOM
 from dask_hpc.units import format_memory, format_walltime
 
 Reports = Mapping[str, Mapping[str, Any]]
@@ -134,6 +136,6 @@ def _scratch(asked: Asked, reports: Reports) -> str:
 def _good(disk: Mapping[str, Any]) -> bool:
     return (
         "error" not in disk
-        and disk["type"] not in (*NETWORK, *MEMORY_FILES)
+        and filesystems.by_name(disk["type"]).kind not in (Kind.NETWORK, Kind.MEMORY)
         and disk["free"] >= LITTLE_ROOM
     )
