@@ -114,6 +114,17 @@ def test_an_interface_that_is_nowhere_is_named_for_both_roles(home: Path) -> Non
     assert ["scheduler" in rows[0]["seen"], "workers" in rows[1]["seen"]] == [True, True]
 
 
+def test_the_sites_scratch_is_looked_at_beside_the_others(home: Path, tmp_path: Path) -> None:
+    """It is configured, so that one that cannot be used is a problem; workers take another."""
+    code, facts = found("--set", "scratch=$NO_SUCH_VARIABLE/x")
+    assert code == 1
+    assert "the variable is not set" in wrong(facts)["scratch"]
+    code, facts = found("--set", f"scratch={tmp_path}")
+    rows = {each["name"]: each["seen"] for each in facts["findings"]}
+    assert str(tmp_path) in rows["scratch"]
+    assert "scratch candidate /tmp" in rows
+
+
 def test_without_jobs_nothing_is_submitted(home: Path) -> None:
     """Only this machine is looked at."""
     done = doctor()

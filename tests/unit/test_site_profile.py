@@ -62,7 +62,7 @@ def test_what_was_seen_is_written() -> None:
         "title": "our-cluster, as dask-hpc doctor saw it on 2026-11-23",
         "batch": "slurm",
         "interface": "ib0",
-        "local_directory": "/tmp",
+        "scratch": "/tmp",
         "node": {"cores": 16, "memory": "16 GiB", "gpus": 2, "count": 4},
         "walltime_limit": "1-00:00:00",
         "queues": {
@@ -97,7 +97,24 @@ def test_a_directory_that_is_no_local_disk_is_not_written(spoilt: dict[str, Any]
     """On one of the nodes is enough."""
     bad = report("node02")
     bad["disks"]["/tmp"] |= spoilt
-    assert "local_directory" not in seen(reports={**REPORTS, "b": bad})
+    assert "scratch" not in seen(reports={**REPORTS, "b": bad})
+
+
+@pytest.mark.parametrize(
+    ("configured", "written"),
+    [
+        ({"local_directory": "/fast"}, {"local_directory": "/fast"}),
+        ({"scratch": "$LOCAL"}, {"scratch": "$LOCAL"}),
+        ({"local_directory": "/fast", "scratch": "$LOCAL"}, {"local_directory": "/fast"}),
+    ],
+)
+def test_what_is_configured_stays_what_it_was(
+    configured: dict[str, str], written: dict[str, str]
+) -> None:
+    """A directory that workers must use, or one to look at, whatever was seen of it."""
+    reports = {LOGIN: report("login"), "a": report("node01", disks={})}
+    found = seen(asked=Asked(batch="slurm", cores=4, **configured), reports=reports)
+    assert {key: found[key] for key in found if key in ("scratch", "local_directory")} == written
 
 
 def test_the_home_directory_is_no_scratch() -> None:
@@ -105,14 +122,14 @@ def test_the_home_directory_is_no_scratch() -> None:
     reports = {name: report(each["host"]) for name, each in REPORTS.items()}
     for each in reports.values():
         each["disks"] = {"home": {**each["disks"]["/tmp"], "asked": "/home/alice"}}
-    assert "local_directory" not in seen(reports=reports)
+    assert "scratch" not in seen(reports=reports)
 
 
 def test_without_jobs_only_what_the_batch_system_says_is_written() -> None:
     """Nothing is made up of the login node."""
     found = seen(reports={LOGIN: report("login")}, routes=[])
     assert "interface" not in found
-    assert "local_directory" not in found
+    assert "scratch" not in found
     assert found["node"]["cores"] == 16
 
 
@@ -142,7 +159,7 @@ def test_the_site_is_read_back_and_limits_requests() -> None:
     assert path == path_of("our-cluster")
     with dask.config.set(yaml.safe_load(path.read_text())):
         found = understand({"cores": 4}, site="our-cluster").options
-        assert (found.interface, found.local_directory) == ("ib0", "/tmp")
+        assert (found.interface, found.scratch, found.local_directory) == ("ib0", "/tmp", None)
         with pytest.warns(UserWarning, match="00:10:00 of walltime, and 00:05:00 is the most"):
             understand({"cores": 4, "queue": "short", "walltime": "10 min"}, site="our-cluster")
         with pytest.warns(UserWarning, match="17 cores, and its nodes have 16"):

@@ -156,6 +156,7 @@ def _asked(batch: str, options: ClusterOptions) -> Asked:
         interface=options.interface,
         scheduler_interface=options.scheduler_interface,
         local_directory=options.local_directory,
+        scratch=options.scratch,
     )
 
 
@@ -231,7 +232,7 @@ def _plan(visit: Visit, request: Request, directory: Path, queue: Queue | None) 
         probes=nodes * jobs,
         wait=visit.wait,
         tls=ensure_identity(),
-        directories=_directories(options.local_directory, driver.name),
+        directories=_directories(options, driver.name),
         query={
             "argv": [] if driver.name in (FALLBACK, "drmaa") else query.argv,
             "unset": query.unset,
@@ -248,19 +249,23 @@ def _shape(visit: Visit, request: Request, queue: Queue | None) -> tuple[int, in
         return 1, visit.nodes or 1
     try:
         launch(driver.name, nodes=count, cores=options.cores, script=["true"])
-        replace_nodes = driver.name != "sge" or "parallel_environment" in options.own
+        in_one_job = driver.name != "sge" or "parallel_environment" in options.own
     except ConfigurationError:
-        replace_nodes = False
-    return (count, 1) if replace_nodes else (1, count)
+        in_one_job = False
+    return (count, 1) if in_one_job else (1, count)
 
 
-def _directories(configured: str | None, batch: str) -> dict[str, str]:
-    shared = {"home": str(home())}
+def _directories(options: ClusterOptions, batch: str) -> dict[str, str]:
+    """What to look at on nodes: the one that workers must use, or all that they would look at."""
+    named = {"home": str(home())}
+    configured = options.local_directory or options.scratch
     if configured:
-        return {**shared, "scratch": configured}
+        named["scratch"] = configured
+    if options.local_directory:
+        return named
     row = BY_BATCH.get(batch)
-    variables = [f"${name}" for name in (row.scratch if row else ())]
-    return shared | {text: text for text in dict.fromkeys([*variables, "/tmp"])}  # noqa: S108  (looked at)
+    texts = [*(f"${name}" for name in (row.scratch if row else ())), "/tmp"]  # noqa: S108  (looked at)
+    return named | {text: text for text in texts if text != configured}
 
 
 def _answered(report: Mapping[str, Any], driver: Driver) -> None:

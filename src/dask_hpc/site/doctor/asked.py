@@ -30,8 +30,8 @@ class Asked:
     interface, scheduler_interface
         Of the workers and of the scheduler: a name, several, patterns, ``"auto"``; None for the
         one that leads to the world.
-    local_directory
-        Scratch, as it was written.
+    local_directory, scratch
+        Where workers keep scratch, and where they may; as it was written.
     """
 
     batch: str
@@ -43,6 +43,7 @@ class Asked:
     interface: str | None = None
     scheduler_interface: str | None = None
     local_directory: str | None = None
+    scratch: str | None = None
 
 
 def used_interface(asked: str | None, report: Mapping[str, Any]) -> str:

@@ -28,6 +28,8 @@ SLOW_IMPORT, BAD_IMPORT = 10.0, 60.0
 LITTLE_ROOM, NO_ROOM = 1 << 30, 16 << 20
 #: Small files a second below which a shared file system is called slow.
 SLOW_FILES = 100.0
+#: Where a directory for scratch is configured.
+SCRATCH = "scratch= or local_directory="
 _ROUNDING = 0.99
 
 
@@ -193,9 +195,9 @@ def disk(label: str, found: Report, host: str) -> Finding | None:
     if "free" in found and found["free"] < NO_ROOM:
         kind = f" ({found['type']})" if "type" in found else ""
         seen = f"{where}{kind} is full: {rough(found['free'])} free"
-        return judge(name, seen, "free some, or name another local_directory=")
+        return judge(name, seen, f"free some, or name another: {SCRATCH}")
     if "error" in found:
-        return judge(name, f"{where} cannot be used: {found['error']}", "name another one")
+        return judge(name, f"{where} cannot be used: {found['error']}", f"name another: {SCRATCH}")
     seen = (
         f"{where}: {found['type']}, {rough(found['free'])} free,"
         f" {found['files_per_second']:.0f} small files/s,"
@@ -213,7 +215,7 @@ def disk(label: str, found: Report, host: str) -> Finding | None:
     if kind is Kind.MEMORY:
         return warning(name, f"{seen}: memory", "what is spilled there counts as memory")
     if found["free"] < LITTLE_ROOM:
-        return warning(name, f"{seen}: little room", "name another local_directory=")
+        return warning(name, f"{seen}: little room", f"name another: {SCRATCH}")
     return ok(name, seen)
 
 

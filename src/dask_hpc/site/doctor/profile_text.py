@@ -51,8 +51,7 @@ def section(
     if queue is not None and queue.name and asked.queue:
         values["queue"] = queue.name
     values |= _interfaces(asked, reports, routes)
-    if scratch := _scratch(asked, reports):
-        values["local_directory"] = scratch
+    values |= _scratch(asked, reports)
     if queue is not None:
         values |= _limits(queue)
     if queues and queues[0].name:
@@ -121,16 +120,21 @@ def _best(routes: Sequence[Mapping[str, Any]]) -> str:
     return max(fast, key=lambda name: fast[name], default="")
 
 
-def _scratch(asked: Asked, reports: Reports) -> str:
-    """The first directory that is a local disk with room on every node."""
+def _scratch(asked: Asked, reports: Reports) -> dict[str, str]:
+    """What is configured, or the first directory that is a local disk with room on every node.
+
+    As ``scratch``, it is looked at again on each node that a job has.
+    """
+    if asked.local_directory:
+        return {"local_directory": asked.local_directory}
     nodes = [report for name, report in reports.items() if name != LOGIN and "disks" in report]
     candidates = dict.fromkeys(label for report in nodes for label in report["disks"])
     candidates.pop("home", None)  # shared, whatever its file system is
     for label in candidates:
         looked = [report["disks"][label] for report in nodes if label in report["disks"]]
         if len(looked) == len(nodes) and all(map(_good, looked)):
-            return str(looked[0]["asked"])
-    return asked.local_directory or ""
+            return {"scratch": str(looked[0]["asked"])}
+    return {"scratch": asked.scratch} if asked.scratch else {}
 
 
 def _good(disk: Mapping[str, Any]) -> bool:
