@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_hpc.batch.client import BatchClient
+from dask_hpc.control import backoff
 from dask_hpc.drivers.base import Driver
 from dask_hpc.drivers.script import job_script
 from dask_hpc.errors import BatchSystemError, BatchSystemUnavailable, HPCError, SubmitRejected
@@ -27,8 +28,11 @@ from dask_hpc.site.doctor.checks_job import Outcome
 from dask_hpc.site.doctor.probe import entry, routes, wire
 
 PROBE, SCRIPT, LOGS = "probe.pyz", "job.sh", "logs"
-#: Seconds between two looks at the directory, and between two queries.
-_LOOK, _QUERY = 0.5, 3.0
+#: Seconds between two looks at the directory while jobs run, or may start any moment: by when a
+#: report is seen, clocks are compared.  While they wait, a look now and then will do.
+_LOOK, _LOOK_WAITING = 0.5, backoff.MIN_POLL
+#: Seconds after the submission in which a job that starts at once has started.
+_AT_ONCE = 20.0
 #: Seconds that the other probes get once the first has reported; and for what they measure.
 _OTHERS, _MEASURING = 45.0, 90.0
 #: Seconds for a file system to show the log of a job that has ended without a report.
@@ -209,18 +213,26 @@ class Trial:
 
     async def _reported(self, started: float) -> None:
         """Wait until all have reported, or until that can be hoped for no longer."""
-        deadline, asked = started + self.plan.wait, 0.0
-        ended = 0.0
+        deadline, submitted = started + self.plan.wait, time.monotonic()
+        interval, query, ended = backoff.MIN_POLL, submitted, 0.0
         while time.monotonic() < deadline and len(self._reports) < self.plan.probes:
             if self._look():
                 deadline = time.monotonic() + _OTHERS
-            if time.monotonic() - asked > _QUERY:
+            if time.monotonic() >= query:
+                before = dict(self._statuses)
                 hopeless = await self._ask()
-                asked = time.monotonic()
-                ended = (ended or asked) if hopeless else 0.0
+                now = time.monotonic()
+                interval = backoff.next_poll(interval, changed=self._statuses != before)
+                query, ended = now + interval, (ended or now) if hopeless else 0.0
             if ended and time.monotonic() - ended > _SETTLE:
                 return
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(self._pause(time.monotonic() - submitted))
+
+    def _pause(self, passed: float) -> float:
+        """Seconds until the next look, so many after the submission."""
+        live = [each.state for each in self._statuses.values() if each.state.live]
+        waits = bool(live) and all(state.waiting for state in live) and not self._reports
+        return _LOOK_WAITING if waits and passed > _AT_ONCE else _LOOK
 
     def _look(self) -> bool:
         """Read reports that have come since the last look; whether there are any."""
