@@ -97,3 +97,14 @@ def test_the_kernel_would_kill_a_worker_before_what_starts_it_again(account: Acc
         with cluster.get_client() as client:
             ((_, score, _),) = client.run(seen).values()
     assert score > int(ORDER.read_text())
+
+
+@pytest.mark.parametrize("kibibytes", [100_000, 140_000])
+def test_a_job_with_too_few_addresses_says_so(account: Account, kibibytes: int) -> None:
+    """Wherever it runs out of them, the user reads of ``ulimit -v`` and no traceback."""
+    prologue = [f"ulimit -v {kibibytes}"]
+    with account.cluster(cores=1, job_script_prologue=prologue) as cluster:
+        cluster.scale(jobs=1)
+        with pytest.raises(JobStartError, match="ulimit -v") as caught:
+            cluster.wait_for_workers(1, timeout=30)
+        assert "Traceback" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,37 @@ def test_a_limit_of_one_process_bounds_each_worker_and_not_their_sum() -> None:
         asked.notes[0]
         == "a worker may have 2 GiB, but one process no more than 128 MiB (RLIMIT_AS)"
     )
+
+
+def test_so_few_addresses_that_nothing_starts_are_refused() -> None:
+    """A process that runs out of them while it imports numpy ends without a word."""
+    bare = replace(snapshot(), process_memory=(("RLIMIT_AS", 100 * MIB),))
+    with pytest.raises(NodeError, match="100 MiB of addresses") as caught:
+        limits.plan(options(nworkers=1), bare)
+    assert "`ulimit -v` in job_script_prologue" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "limit", "explained"),
+    [
+        (RuntimeError("can't start new thread"), 300 * MIB, True),
+        (MemoryError(), 300 * MIB, True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 300 * MIB, True),
+        (OSError(errno.ENOSPC, "No space left on device"), 300 * MIB, False),
+        (RuntimeError("another"), 300 * MIB, False),
+        (RuntimeError("can't start new thread"), 64 * GIB, False),  # the limit on processes
+        (RuntimeError("can't start new thread"), None, False),
+    ],
+)
+def test_what_fails_for_want_of_addresses_says_so(
+    error: Exception, limit: int | None, explained: bool
+) -> None:
+    """Only there: elsewhere the same words have another reason."""
+    found = limits.starved(error, {} if limit is None else {"RLIMIT_AS": limit})
+    assert (found is not None) == explained
+    if found is not None:
+        assert "300 MiB of addresses" in str(found)
+        assert "h_vmem" in str(found)
 
 
 def test_all_of_a_jobs_memory_may_be_asked_for_with_a_warning() -> None:

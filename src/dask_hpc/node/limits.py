@@ -19,8 +19,9 @@ from dask_hpc.node.memory import (
     memory,
     of_each,
     of_one_process,
+    starved,
 )
-from dask_hpc.node.snapshot import Share, Snapshot, look
+from dask_hpc.node.snapshot import Share, Snapshot, look, process_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,5 +184,7 @@ __all__ = [
     "memory",
     "of_one_process",
     "plan",
+    "process_limits",
+    "starved",
     "told",
 ]

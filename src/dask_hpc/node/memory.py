@@ -5,6 +5,7 @@ Pure, over a snapshot.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from dask_hpc.errors import ConfigurationError, NodeError
@@ -13,7 +14,7 @@ from dask_hpc.node.snapshot import Share
 from dask_hpc.units import format_memory, parse_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from dask_hpc.node.options import WorkerOptions
     from dask_hpc.node.snapshot import Snapshot
@@ -29,6 +30,9 @@ _SUPERVISOR, _NANNY, _LARGEST_PART = 64 * MIB, 2 * MIB, 8
 #: How far a worker's address space exceeds what it uses: 310 MiB measured with one thread, most of
 #: it reserved by malloc and for stacks, and more with each thread.
 _ADDRESS_SPACE = 512 * MIB
+#: With fewer addresses nothing starts: measured, one process needs 150 to 200 MiB to import the
+#: engine and start its threads; numpy's libraries then end the process without a word of ours.
+_LEAST_ADDRESSES = 128 * MIB
 
 
 def memory(snapshot: Snapshot, asked: int | None = None) -> Share:
@@ -113,12 +117,46 @@ def _check_addresses(snapshot: Snapshot) -> tuple[str, ...]:
     limit = dict(snapshot.process_memory).get("RLIMIT_AS")
     if limit is None or limit >= 2 * _ADDRESS_SPACE:
         return ()
+    if limit < _LEAST_ADDRESSES:
+        raise _too_few(limit, "fewer than Python and the engine need to start")
     note = (
-        f"a process may have {format_memory(limit)} of addresses (RLIMIT_AS: ulimit -v, or h_vmem"
-        " of Grid Engine), of which Python with threads reserves half a GiB: if workers do not"
+        f"{_addresses(limit)}, of which Python with threads reserves half a GiB: if workers do not"
         " start, ask for more"
     )
     return (note,)
+
+
+def starved(error: BaseException, bounds: Mapping[str, int]) -> NodeError | None:
+    """What it means that something failed where a process has few addresses; None if nothing.
+
+    Parameters
+    ----------
+    error
+        That was caught.
+    bounds
+        Limits in bytes of one process (getrlimit(2)), by name.
+    """
+    limit = bounds.get("RLIMIT_AS")
+    out_of_it = (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError) and "start new thread" in str(error))
+    )
+    if limit is None or limit >= 2 * _ADDRESS_SPACE or not out_of_it:
+        return None
+    return _too_few(limit, f"too few: {error or type(error).__name__}")
+
+
+def _addresses(limit: int) -> str:
+    source = "RLIMIT_AS: ulimit -v, or h_vmem of Grid Engine"
+    return f"a process may have {format_memory(limit)} of addresses ({source})"
+
+
+def _too_few(limit: int, why: str) -> NodeError:
+    return NodeError(
+        f"{_addresses(limit)}, {why}",
+        hint="ask for more memory, or look for `ulimit -v` in job_script_prologue and ~/.bashrc",
+    )
 
 
 def _less_than_said(options: WorkerOptions, room: Share) -> list[str]:

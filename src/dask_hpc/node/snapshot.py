@@ -78,7 +78,7 @@ def look(*, devices: bool = False) -> Snapshot:
         host_memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         cgroup_memory=cgroups.memory_limits(cgroups.own_groups("memory"), read_file),
         cpu_quota=cgroups.cpu_quota(cgroups.own_groups("cpu"), read_file),
-        process_memory=_process_limits(),
+        process_memory=process_limits(),
         listed_cores=_listed_cores(),
         devices=_devices() if devices else None,
     )
@@ -90,7 +90,8 @@ def _devices() -> Present:
     return gpus.look()
 
 
-def _process_limits() -> tuple[tuple[str, int], ...]:
+def process_limits() -> tuple[tuple[str, int], ...]:
+    """Limits in bytes of one process (getrlimit(2)), by name; those that there are."""
     # RLIMIT_RSS bounds nothing since Linux 2.4.30: there it is a batch system's word to its jobs.
     names = ("RLIMIT_AS", "RLIMIT_DATA", "RLIMIT_RSS")
     soft = ((name, resource.getrlimit(getattr(resource, name))[0]) for name in names)

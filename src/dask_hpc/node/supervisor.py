@@ -110,6 +110,8 @@ def _ended(run: Callable[[], Ending]) -> Ending:
     except _Signalled as caught:
         return ending.signalled(caught.number)
     except Exception as error:  # noqa: BLE001  (whatever it is, the log must not end without a word)
+        if (starved := limits.starved(error, dict(limits.process_limits()))) is not None:
+            return ending.failed(starved)
         traceback.print_exc()
         return ending.unexpected(error)
 
