@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
+from dask_hpc import HPCCluster
 from dask_hpc.cluster import options as module
-from dask_hpc.cluster.options import check_name, jobs_wanted, resolve
+from dask_hpc.cluster.options import ClusterOptions, check_name, jobs_wanted, resolve
 from dask_hpc.cluster.pools import job_environment, pool_for
 from dask_hpc.config.reader import Layer, layers
 from dask_hpc.drivers.local import Local
@@ -271,3 +274,10 @@ def test_thread_counts_and_the_hash_seed_are_set_before_python_starts() -> None:
     assert found == {"OMP_NUM_THREADS": "4", "PYTHONHASHSEED": "6640"}
     assert job_environment({}, {"PYTHONHASHSEED": "12"}) == {"PYTHONHASHSEED": "12"}
     assert job_environment({}, {"PYTHONHASHSEED": "random"}) == {"PYTHONHASHSEED": "6640"}
+
+
+def test_the_docstring_of_a_cluster_names_every_option() -> None:
+    """It is where people look first."""
+    words = set(re.findall(r"\w+", HPCCluster.__doc__ or ""))
+    of_one_system = {"own"}
+    assert {field.name for field in fields(ClusterOptions)} - words - of_one_system == set()

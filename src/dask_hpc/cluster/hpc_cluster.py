@@ -51,10 +51,10 @@ class HPCCluster(Sized):
         What each job asks for, in dask-jobqueue's words (docs/compatibility.md): ``cores, memory,
         processes, gpus, nodes, launcher, walltime, queue, account, job_extra_directives,
         job_directives_skip, job_script_prologue, job_script_epilogue, shebang, python,
-        log_directory, interface, scheduler_interface, host, scheduler_port, local_directory,
-        scratch, spill, death_timeout, fork_preload, bind, worker_extra_args, dashboard,
-        dashboard_port, insecure, close_timeout``; and what the batch system alone knows.  The
-        configuration (``dask-hpc``) gives defaults.
+        log_directory, interface, scheduler_interface, host, scheduler_port, protocol,
+        local_directory, scratch, spill, death_timeout, fork_preload, bind, worker_extra_args,
+        dashboard, dashboard_port, insecure, close_timeout``; and what the batch system alone knows.
+        The configuration (``dask-hpc``) gives defaults.
 
     Raises
     ------
