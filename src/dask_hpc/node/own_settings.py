@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from dask_hpc.node.spawn import fast_yaml
+from dask_hpc.node.spilling import SECTION
 
 #: Where distributed read its configuration until 2018; it no longer looks there, its users' values
 #: are still meant.
 OLD_DIRECTORY = Path("~/.dask")
-_SECTION = "distributed.worker.memory"
 _NAMES = ("target", "spill", "pause", "terminate", "max-spill")
 
 
@@ -80,6 +80,6 @@ def _rename(values: dict[str, Any]) -> None:
 def _section(values: Mapping[str, Any]) -> dict[str, Any]:
     import dask
 
-    section = dask.config.get(_SECTION, None, config=values) or {}
+    section = dask.config.get(SECTION, None, config=values) or {}
     plain = {str(name).replace("_", "-"): value for name, value in section.items()}
     return {name: plain[name] for name in _NAMES if name in plain}
