@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dask_hpc.cluster.report import HISTORY
 from tests.site.mpi import BED as MPI_BED
 from tests.site.slurm import run, wait_until
 
@@ -28,7 +29,7 @@ PYTHON = sys.executable
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    """No job, no process on any node, no file but the identity."""
+    """No job, no process on any node, no file but the identity and the accounts."""
     run_id = secrets.token_hex(4)
     os.environ["CONNECT_TEST"] = run_id  # every process of ours inherits it
     before = set(HOME.iterdir()) if HOME.exists() else set()
@@ -37,6 +38,7 @@ def _nothing_is_left() -> Iterator[None]:
     wait_until(lambda: not run("squeue", "-h", "-u", os.environ["USER"]), 60, "the queue is empty")
     wait_until(lambda: not marked(run_id), 30, "no process is left")
     made = set(HOME.iterdir()) - before if HOME.exists() else set()
+    made.discard(HOME / HISTORY)
     assert {path.name for path in made} <= {"tls", "local"}
 
 
