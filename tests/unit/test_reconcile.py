@@ -156,3 +156,11 @@ def test_workers_on_their_way_out_are_called_back_before_others_are_submitted() 
     actions = reconcile({"cpu": 5}, [*leaving, job(2, Phase.UP)], YES)
     assert (len(actions.recall), actions.submit) == (2, {"cpu": 2})
     assert not reconcile({"cpu": 1}, [*leaving, job(2, Phase.UP)], YES)
+
+
+def test_a_try_that_waits_in_the_queue_is_the_only_one() -> None:
+    """After a rest one job is tried, however long it waits: not one more in every round."""
+    one = Permit(allowed=True, most=1)
+    assert not reconcile({"cpu": 9}, [job(0, Phase.PENDING)], one)
+    assert not reconcile({"cpu": 9}, [job(0, Phase.IN_DOUBT)], one)
+    assert reconcile({"cpu": 9}, [job(0, Phase.UP)], one).submit == {"cpu": 1}

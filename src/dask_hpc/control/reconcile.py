@@ -126,8 +126,8 @@ def reconcile(wanted: Mapping[str, int], jobs: Iterable[JobView], permit: Permit
             back = pool.back[:missing]
             recall += back
             missing -= len(back)
-        if missing > pool.leaving and permit.allowed:
-            submit[name] = min(missing - pool.leaving, permit.most or missing)
+        if missing > pool.leaving and (most := pool.permitted(permit, missing)):
+            submit[name] = min(missing - pool.leaving, most)
         surplus += _replaced(pool, wanted.get(name, 0))
     return Actions(
         submit=submit,
@@ -154,6 +154,13 @@ class _Pool:
                 self.back.append(job.key)
             else:
                 self.leaving += 1
+
+    def permitted(self, permit: Permit, missing: int) -> int:
+        """How many of the missing jobs may be submitted now; those not at work yet are tries."""
+        if not permit.allowed:
+            return 0
+        tries = sum(job.phase is not Phase.UP for job in self.coming)
+        return missing if permit.most is None else max(0, permit.most - tries)
 
 
 def _replaced(pool: _Pool, wanted: int) -> list[JobView]:
