@@ -214,6 +214,7 @@ class Controller(Notices):
     # -- observe ----------------------------------------------------------------------------------
 
     async def _observe(self) -> None:
+        now = self._clock()  # what a slow answer does not show may have come since it was asked for
         try:
             listing = await self.client.query(self.ledger.to_query())
         except BatchSystemError as error:
@@ -221,7 +222,6 @@ class Controller(Notices):
             self._schedule(changed=False)
             return
         self.unanswered = ""
-        now = self._clock()
         if vanished := self.ledger.unlisted(listing, now):
             past = await self.client.history(vanished)
             ended = {job: status for job, status in past.jobs.items() if not status.state.live}
