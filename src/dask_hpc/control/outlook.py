@@ -55,7 +55,8 @@ class Outlook:
         """
         deadlines = self._ledger.deadlines()
         renewals = self._renewals() if deadlines else {}
-        near = self._look_ahead(deadlines, renewals) <= epoch
+        soon = self._look_ahead(deadlines, renewals) <= epoch
+        near = bool(deadlines) and (soon or self._renewing())
         load = self._workers.load() if surplus or near else {}
         kept = self._spared(epoch) if surplus and spare else set()
         views = [
@@ -90,6 +91,10 @@ class Outlook:
         )
         self._turn = min(turns, default=inf)
         return self._turn
+
+    def _renewing(self) -> bool:
+        """Whether a job is being replaced, though a later one may be expected to come faster."""
+        return any(tracked.expiring for tracked in self._ledger.arrays.values())
 
     def _spared(self, epoch: float) -> set[JobKey]:
         """Jobs not to be given up for a fall of the demand."""
