@@ -126,7 +126,7 @@ class Submitter:
             self._ledger.forget(name)
             await self.record("refused", name=name)
             raise
-        except BatchSystemError:
+        except (BatchSystemError, asyncio.CancelledError):  # a cluster may close meanwhile
             self._ledger.submitted(name, None, self._clock())
             raise
         self._ledger.submitted(name, array, self._clock())
