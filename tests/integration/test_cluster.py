@@ -211,7 +211,7 @@ def test_the_job_script_is_what_it_looks_like(account: Account) -> None:
             f"exec {sys.executable} -m dask_hpc worker"
             f" --scheduler-file {account.home}/literal/scheduler.json"
             ' --name "${LOCAL_JOB_NAME}-${LOCAL_ARRAY_TASK_ID}" --nworkers 1 --nthreads 1'
-            " --job-memory 524288000 --death-timeout 120\n"
+            " --job-memory 524288000 --death-timeout 120 --resources pool-default=inf\n"
         )
 
 

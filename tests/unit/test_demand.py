@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_hpc.cluster.options import jobs_between
+from dask_hpc.cluster.sizes import jobs_between
 from dask_hpc.control.backoff import MAX_PATIENCE, MIN_PATIENCE
 from dask_hpc.control.demand import Bounds, Demand
 from dask_hpc.errors import ConfigurationError

@@ -13,8 +13,9 @@ import pytest
 
 from dask_hpc import HPCCluster
 from dask_hpc.cluster import options as module
-from dask_hpc.cluster.options import ClusterOptions, check_name, jobs_wanted, resolve
+from dask_hpc.cluster.options import ClusterOptions, check_name, resolve
 from dask_hpc.cluster.pools import job_environment, pool_for
+from dask_hpc.cluster.sizes import jobs_wanted
 from dask_hpc.config.reader import Layer, layers
 from dask_hpc.drivers.local import Local
 from dask_hpc.drivers.script import job_script

@@ -19,10 +19,11 @@ from dask_hpc.cluster import launched, portable
 from dask_hpc.cluster.allocation import AllocationCluster
 from dask_hpc.cluster.connection import Opening
 from dask_hpc.cluster.hpc_cluster import HPCCluster
-from dask_hpc.cluster.options import ClusterOptions, jobs_wanted
+from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.place import Choice, Facts, Named, Place
 from dask_hpc.cluster.request import understand
 from dask_hpc.cluster.security import engine_security, ensure_identity
+from dask_hpc.cluster.sizes import jobs_wanted
 from dask_hpc.drivers.registry import FALLBACK
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.launch import rendezvous

@@ -17,8 +17,8 @@ from distributed.deploy.cluster import Cluster
 
 from dask_hpc.cluster.allocation import AllocationCluster
 from dask_hpc.cluster.hpc_cluster import HPCCluster
-from dask_hpc.cluster.options import jobs_wanted
 from dask_hpc.cluster.place import Place
+from dask_hpc.cluster.sizes import jobs_wanted
 from dask_hpc.errors import HeadUnreachable, WorkersTimeout
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dask_hpc.cluster.security import home, private_directory
-from dask_hpc.control.journal import read
+from dask_hpc.control.journal import read, submissions
 from dask_hpc.control.reaper import JOURNAL, SCHEDULER_FILE, reap
 from dask_hpc.errors import ClusterDirectoryError
 
@@ -54,9 +54,13 @@ class ClusterDirectory:
         """The job script of a pool."""
         return self.path / f"job-{pool}.sh"
 
-    def read_logs(self, name: str) -> dict[str, str]:
-        """The end of the log of each job of a cluster, by its path."""
-        paths = sorted(self.logs.glob(f"{name}-*.log"))
+    def read_logs(self, name: str, pool: str | None = None) -> dict[str, str]:
+        """The end of the log of each job of a cluster, or of one pool of it, by its path."""
+        names = [name]
+        if pool is not None:
+            all_of_them = submissions(read(self.journal)).values()
+            names = [each.name for each in all_of_them if each.pool == pool]
+        paths = sorted(path for each in names for path in self.logs.glob(f"{each}-*.log"))
         return {str(path): _read_end(path).decode(errors="replace") for path in paths}
 
     def clear(self, *, keep_logs: bool) -> None:

@@ -13,35 +13,32 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 
-import dask.config
 from distributed import Scheduler, Security
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import silence_logging_cmgr
 
 from dask_hpc.batch.client import BatchClient
-from dask_hpc.cluster.adaptive import Adaptive
+from dask_hpc.cluster.adaptive import Adaptive, Following
 from dask_hpc.cluster.directory import ClusterDirectory
+from dask_hpc.cluster.head_pools import HeadPools, PoolWorkers
 from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.listening import Listening, listening
 from dask_hpc.cluster.options import ClusterOptions
-from dask_hpc.cluster.pools import POOL, job_environment, memory_environment, pool_for
+from dask_hpc.cluster.pools import POOL, pool_of
+from dask_hpc.cluster.preemptible import keep_elsewhere
 from dask_hpc.cluster.security import engine_security
 from dask_hpc.cluster.usage import Usage
-from dask_hpc.cluster.workers import SchedulerWorkers
 from dask_hpc.control.controller import Controller
-from dask_hpc.control.demand import Demand
 from dask_hpc.control.journal import Journal
 from dask_hpc.control.ports import Place
 from dask_hpc.control.reaper import GOODBYE
 from dask_hpc.drivers.base import Driver
-from dask_hpc.drivers.script import job_script
 from dask_hpc.launch import rendezvous
 from dask_hpc.model.tls import TLSFiles
-from dask_hpc.node import own_settings
 
 logger = logging.getLogger("dask_hpc")
 
@@ -83,8 +80,8 @@ class Head:
     ----------
     name
         Of the cluster.
-    options
-        What the cluster was asked for.
+    pools
+        What each pool was asked for, by its name; the cluster's own one first.
     driver
         Of the batch system.
     directory
@@ -97,39 +94,29 @@ class Head:
         self,
         *,
         name: str,
-        options: ClusterOptions,
+        pools: Mapping[str, ClusterOptions],
         driver: Driver,
         directory: ClusterDirectory,
         tls: TLSFiles | None,
     ) -> None:
         self.name = name
-        self.options = options
+        self.options = pools[POOL]
         self.driver = driver
         self.directory = directory
         self.tls = tls
         self.client = BatchClient(driver)
-        self.pool = pool_for(
-            options,
-            scheduler_file=directory.scheduler_file,
-            logs=directory.logs,
-            environment=job_environment(
-                dask.config.get("distributed.nanny.pre-spawn-environ"), os.environ
-            )
-            | memory_environment(own_settings.changed()),
-            directory=_here(),
-            batch=driver.name,
-            script=directory.script(POOL),
-        )
-        self.script = job_script(self.pool.spec, driver)
+        self.pools = HeadPools(directory, driver)
         self.opened = time.time()
+        self._asked = pools
+        self._keeps = False  # whether results are kept out of preemptible pools
         self.scheduler: HeadScheduler
-        self.workers: SchedulerWorkers
+        self.workers: PoolWorkers
         self.usage: Usage
         self._place: Listening
         self.controller: Controller
         self._journal: Journal
         self._membership: Membership
-        self._adaptive: Adaptive | None = None
+        self._adaptive: Adaptive
         self._loop_task: asyncio.Task[None]
         self._guardian: subprocess.Popen[bytes]
 
@@ -148,6 +135,8 @@ class Head:
         OSError
             If the cluster directory cannot be written.
         """
+        for name, options in self._asked.items():
+            self.pools.add(name, options)
         wanted = self.options
         self._place = listening(
             wanted.scheduler_interface or wanted.interface,
@@ -169,19 +158,17 @@ class Head:
             raise
 
     def _start_controller(self) -> None:
-        script = self.directory.script(self.pool.name)
-        rendezvous.write_atomically(script, self.script)
         self._journal = Journal(self.directory.journal)
         self._journal.append(
             "opened", batch=self.driver.name, host=socket.gethostname(), pid=os.getpid()
         )
-        self.workers = SchedulerWorkers(self.scheduler)
+        self.workers = PoolWorkers(self.scheduler)
         self.controller = Controller(
             name=self.name,
-            pools={self.pool.name: self.pool},
+            pools=self.pools.pools,
             client=self.client,
             journal=self._journal,
-            place=Place({self.pool.name: script}, self.directory.logs),
+            place=Place(self.pools.scripts, self.directory.logs),
             workers=self.workers,
         )
         self.scheduler.on_leaving = self.controller.warned
@@ -189,6 +176,8 @@ class Head:
         self.scheduler.add_plugin(self._membership)
         self.usage = Usage(self.controller)
         self.scheduler.add_plugin(self.usage)
+        self._adaptive = Adaptive(self.scheduler, self.controller, self.workers)
+        self._keep_results()
         rendezvous.write(
             self.directory.scheduler_file,
             self.scheduler.identity(),
@@ -218,36 +207,46 @@ class Head:
             self.controller.give_up("its scheduler was shut down: its jobs are cancelled")
             await self.controller.close(self.options.close_timeout)
 
-    async def scale(self, jobs: int) -> None:
-        """Want so many jobs, whatever the demand; see :meth:`Controller.scale`."""
-        self._follow(None)
-        await self.controller.scale({self.pool.name: jobs})
+    async def add_pool(self, name: str, options: ClusterOptions) -> None:
+        """Have one more pool, with no job yet.
 
-    def adapt(self, demand: Demand, *, interval: float, target_duration: float | None) -> None:
-        """Want as many jobs as the tasks can use, from now on."""
-        self._follow(
-            Adaptive(
-                scheduler=self.scheduler,
-                controller=self.controller,
-                pool=self.pool,
-                demand=demand,
-                interval=interval,
-                target_duration=target_duration,
-            )
+        Raises
+        ------
+        ConfigurationError
+            If jobs cannot have so many nodes.
+        OSError
+            If the cluster directory cannot be written.
+        """
+        pool = await asyncio.to_thread(self.pools.add, name, options)
+        self.controller.pools[name] = pool
+        self.controller.wanted[name] = 0
+        self._keep_results()
+
+    def _keep_results(self) -> None:
+        """See that no result is in preemptible pools alone, once there is one."""
+        if self.pools.any_may_go and not self._keeps:
+            self._keeps = True
+            keep_elsewhere(self.scheduler, self.pools.may_go)
+
+    async def scale(self, jobs: Mapping[str, int]) -> None:
+        """Want so many jobs of each pool, whatever the demand; see :meth:`Controller.scale`."""
+        self._adaptive.leave(jobs)
+        await self.controller.scale(jobs)
+
+    def adapt(self, pool: str, following: Following) -> None:
+        """Want as many jobs of a pool as the tasks can use, from now on."""
+        self._adaptive.follow(pool, following)
+
+    def running_workers(self, pool: str | None = None) -> int:
+        """Workers (of one pool) that have joined and take tasks, or are about to."""
+        return sum(
+            ws.status in _AT_WORK and pool in (None, pool_of(ws.resources))
+            for ws in self.scheduler.workers.values()
         )
-
-    def _follow(self, adaptive: Adaptive | None) -> None:
-        if self._adaptive is not None:
-            self._adaptive.stop()
-        self._adaptive = adaptive
-
-    def running_workers(self) -> int:
-        """Workers that have joined and take tasks (one that just registered is about to)."""
-        return sum(ws.status in _AT_WORK for ws in self.scheduler.workers.values())
 
     async def close(self) -> list[str]:
         """End everything; ids of jobs that are not known to have ended."""
-        self._follow(None)
+        self._adaptive.stop()
         self._loop_task.cancel()
         with suppress(asyncio.CancelledError):
             await self._loop_task
@@ -284,10 +283,3 @@ def _start_guardian(directory: ClusterDirectory) -> subprocess.Popen[bytes]:
         start_new_session=True,  # neither Ctrl-C nor the end of the terminal may take it along
         cwd="/",
     )
-
-
-def _here() -> Path | None:
-    """The working directory; None where it was removed under our feet."""
-    with suppress(FileNotFoundError):
-        return Path.cwd()
-    return None

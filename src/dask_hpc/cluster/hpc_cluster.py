@@ -17,11 +17,13 @@ from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import claim
 from dask_hpc.cluster.head import Head
 from dask_hpc.cluster.joining import check_room
-from dask_hpc.cluster.options import check_name, jobs_wanted, warn_insecure
+from dask_hpc.cluster.options import check_name, warn_insecure
 from dask_hpc.cluster.peer import log_level
+from dask_hpc.cluster.pools import POOL
 from dask_hpc.cluster.report import Report, keep, report, summary
 from dask_hpc.cluster.request import understand
 from dask_hpc.cluster.security import ensure_identity
+from dask_hpc.cluster.sizes import jobs_wanted
 from dask_hpc.cluster.sizing import Sized
 from dask_hpc.errors import HPCError
 
@@ -53,8 +55,9 @@ class HPCCluster(Sized):
         job_directives_skip, job_script_prologue, job_script_epilogue, shebang, python,
         log_directory, interface, scheduler_interface, host, scheduler_port, protocol,
         local_directory, scratch, spill, death_timeout, fork_preload, bind, worker_extra_args,
-        dashboard, dashboard_port, insecure, close_timeout``; and what the batch system alone knows.
-        The configuration (``dask-hpc``) gives defaults.
+        resources, preemptible, dashboard, dashboard_port, insecure, close_timeout``; what the batch
+        system alone knows; and ``pools``, which has the options of each further pool by its name,
+        see :meth:`add_pool`.  The configuration (``dask-hpc``) gives defaults.
 
     Raises
     ------
@@ -88,6 +91,9 @@ class HPCCluster(Sized):
         self.status = Status.closed  # what __del__ looks at, should anything below raise
         request = understand(options, batch=batch, fixed=self.batch, site=site)
         self.driver, self.options = request.driver, request.options
+        self._request, self._pools = request, {POOL: request.options}
+        for each, asked in request.pools.items():
+            self._pools[each] = request.pool(each, asked, self._pools)
         if self.options.insecure:
             warn_insecure()
         self._head: Head | None = None
@@ -132,7 +138,7 @@ class HPCCluster(Sized):
             )
             await super()._start()
             if self._ask_first:
-                await self._scale(self._ask_first)
+                await self._scale({POOL: self._ask_first})
         except BaseException:
             await self._close()
             raise
@@ -146,7 +152,7 @@ class HPCCluster(Sized):
         try:
             head = Head(
                 name=self.name,
-                options=self.options,
+                pools=self._pools,
                 driver=self.driver,
                 directory=directory,
                 tls=tls,
@@ -215,9 +221,9 @@ class HPCCluster(Sized):
 
     # -- what there is to see ---------------------------------------------------------------------
 
-    def job_script(self) -> str:
-        """The script that each job runs."""
-        return self.head.script
+    def job_script(self, pool: str | None = None) -> str:
+        """The script that each job of a pool runs; default: of the cluster's own."""
+        return self.head.pools.script(self._known(pool))
 
     @property
     def log_directory(self) -> str:
@@ -248,7 +254,8 @@ class HPCCluster(Sized):
         Report
             A dict that prints as a few lines of text.  ``pools`` (by name) and ``total`` hold
             ``core_hours`` (``allocated``, ``used``, ``idle``, ``lost``), ``jobs`` (counts by what
-            became of them) and ``wait_seconds``; docs/accounting.md explains them.  Beside them
+            became of them) and ``wait_seconds``, each pool also the jobs ``wanted`` and ``running``
+            and its ``workers``; docs/accounting.md explains them.  Beside them
             ``jobs_submitted``, ``core_seconds`` (allocated in all), ``tasks_rerun``, ``keys_lost``
             and ``commands`` (run, by name).
         """
@@ -260,6 +267,8 @@ class HPCCluster(Sized):
         scheduler: bool = True,  # noqa: FBT001, FBT002
         workers: bool = True,  # noqa: FBT001, FBT002
         jobs: bool = True,  # noqa: FBT001, FBT002
+        *,
+        pool: str | None = None,
     ) -> Any:
         """Logs of the scheduler, of the workers and of the jobs.
 
@@ -269,20 +278,27 @@ class HPCCluster(Sized):
             As in the engine.
         jobs
             Whether to read the jobs' log files; each is named by its path.
+        pool
+            Of the jobs' logs, those of this pool alone.
 
         Returns
         -------
         distributed.utils.Logs
             Text by name.
-        """
-        return self.sync(
-            self._get_logs, cluster=cluster, scheduler=scheduler, workers=workers, jobs=jobs
-        )
 
-    async def _get_logs(self, *, jobs: bool = True, **which: bool) -> Logs:
+        Raises
+        ------
+        ConfigurationError
+            If there is no such pool.
+        """
+        only = None if pool is None else self._known(pool)
+        which = {"cluster": cluster, "scheduler": scheduler, "workers": workers}
+        return self.sync(self._get_logs, jobs=jobs, pool=only, **which)
+
+    async def _get_logs(self, *, jobs: bool = True, pool: str | None = None, **which: bool) -> Logs:
         logs = await super()._get_logs(**which)
         if jobs:
-            texts = await asyncio.to_thread(self.head.directory.read_logs, self.name)
+            texts = await asyncio.to_thread(self.head.directory.read_logs, self.name, pool)
             logs.update({path: Log(text) for path, text in texts.items()})
         return logs
 

@@ -1,4 +1,4 @@
-"""Keywords in, a pool and the head's settings out.
+"""Keywords in, what a job asks for and the head's settings out.
 
 Pure but for the directory names it is given: nothing is created, submitted or looked up here, so
 that every mistake of a user is found before anything happens.
@@ -7,7 +7,6 @@ that every mistake of a user is found before anything happens.
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 import shlex
@@ -20,7 +19,6 @@ from typing import Any
 
 from dask_hpc.cluster.peer import ALIASES, Translated, translate, warn_ignored
 from dask_hpc.config.reader import Layer
-from dask_hpc.control.demand import Bounds
 from dask_hpc.drivers.base import Driver
 from dask_hpc.drivers.registry import DRIVERS
 from dask_hpc.errors import ConfigurationError
@@ -38,6 +36,10 @@ _HOURS_AND_MINUTES = ("lsf", "openlava", "oar")
 _TWO_PARTS = re.compile(r"\s*\d+:\d\d\s*")
 #: ``--resources GPU=1`` as one item of a list: a shell would have split it.
 _OPTION_AND_VALUE = re.compile(r"--?[\w-]+\s")
+
+
+#: What ``--resources`` of a worker can carry, but for the names that tell the pool (`pools.label`).
+_RESOURCE = re.compile(r"(?!pool-)[^\s,=]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,10 @@ class ClusterOptions:
         A directory that the site has, to be looked at on each node.
     spill
         ``"auto"``, ``"never"`` or a directory.
+    resources
+        Of each worker, for the engine's task constraints.
+    preemptible
+        Whether the batch system may take the jobs away at any moment.
     own
         What the batch system alone knows, as text, by keyword.
     """
@@ -96,6 +102,8 @@ class ClusterOptions:
     dashboard_port: int = 8787
     insecure: bool = False
     close_timeout: int = 60
+    resources: Mapping[str, float] = field(default_factory=dict)
+    preemptible: bool = False
     own: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -159,11 +167,43 @@ def resolve(
         raise ConfigurationError(
             "how many cores should each job have?", hint='for example cores=8, memory="16 GiB"'
         )
+    own, checked = _read(values, driver)
+    return _possible(ClusterOptions(**checked, own=own))
+
+
+def changed(
+    options: ClusterOptions, keywords: Mapping[str, Any], driver: Driver | type[Driver]
+) -> ClusterOptions:
+    """Options of which some are given anew, checked in the same way.
+
+    Raises
+    ------
+    ConfigurationError
+        For an unknown keyword, one of another batch system, a senseless value.
+
+    Warns
+    -----
+    UserWarning
+        For a keyword that has no effect here.
+    """
+    given = _understood(Layer("", keywords), driver)
+    warn_ignored(given.ignored)
+    own, checked = _read(given.values, driver)
+    return _possible(replace(options, **checked, own={**options.own, **own}))
+
+
+def _read(
+    values: Mapping[str, Any], driver: Driver | type[Driver]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Give each value its final unit: the batch system's own keywords, and the others."""
+    values = dict(values)
     if driver.name in _HOURS_AND_MINUTES and _TWO_PARTS.fullmatch(str(values.get("walltime"))):
         values["walltime"] = f"{values['walltime'].strip()}:00"
     own = {name: _own_text(name, values.pop(name)) for name in driver.OPTIONS if name in values}
-    checked = {name: _checked(name, value) for name, value in values.items()}
-    options = ClusterOptions(**checked, own=own)
+    return own, {name: _checked(name, value) for name, value in values.items()}
+
+
+def _possible(options: ClusterOptions) -> ClusterOptions:
     options.layout  # noqa: B018  (raises when workers do not fit)
     options.scheme  # noqa: B018  (raises when it is not installed, or not encrypted)
     return options
@@ -258,11 +298,30 @@ def _interface(value: Any) -> str:
     return ",".join(fabric.candidates(words))
 
 
+def _resources(value: Any) -> dict[str, float]:
+    """Check resources of a worker: what a task takes of them is the engine's business."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(
+            f"resources= must be a dict of numbers, not {value!r}",
+            hint='what each worker has, for example {"GPU": 1}',
+        )
+    for name, amount in value.items():
+        number = isinstance(amount, int | float) and not isinstance(amount, bool) and amount > 0
+        if not _RESOURCE.fullmatch(str(name)) or not number:
+            raise ConfigurationError(
+                f"resources= of a worker cannot be {{{name!r}: {amount!r}}}",
+                hint='a word and a number above 0, for example {"GPU": 1}',
+            )
+    return {str(name): float(amount) for name, amount in value.items()}
+
+
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "memory": parse_memory,
     "walltime": parse_walltime,
     "dashboard": bool,
     "insecure": bool,
+    "preemptible": bool,
+    "resources": _resources,
     "interface": _interface,
     "scheduler_interface": _interface,
     "bind": lambda value: parse_bind(str(value)),
@@ -295,77 +354,6 @@ def _lines(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ConfigurationError(f"{name}= must be a list of strings, not {value!r}")
     return tuple(str(line) for line in value if line is not None)
-
-
-def jobs_wanted(
-    layout: Layout,
-    *,
-    n: int | None = None,
-    jobs: int | None = None,
-    cores: int | None = None,
-    memory: str | int | None = None,
-) -> int:
-    """How many jobs of a layout give what was asked for; the others are those of ``scale``.
-
-    Raises
-    ------
-    ConfigurationError
-        Unless exactly one is given, and not negative.
-    """
-    if sum(value is not None for value in (n, jobs, cores, memory)) != 1:
-        raise ConfigurationError("scale() takes exactly one of n, jobs=, cores=, memory=")
-    if memory is not None:
-        return layout.jobs_for_memory(parse_memory(memory)) if memory else 0
-    count = next(value for value in (n, jobs, cores) if value is not None)
-    if not isinstance(count, int) or count < 0:
-        raise ConfigurationError(f"cannot scale to {count!r}: take a whole number, 0 or more")
-    if jobs is not None:
-        return count
-    return layout.jobs_for_workers(count) if cores is None else layout.jobs_for_cores(count)
-
-
-def jobs_between(layout: Layout, *, least: Mapping[str, Any], most: Mapping[str, Any]) -> Bounds:
-    """Between how many jobs an adaptive cluster may move.
-
-    Parameters
-    ----------
-    layout
-        Of a job.
-    least, most
-        Sizes as ``scale`` takes them, by ``"n"``, ``"jobs"``, ``"cores"`` or ``"memory"``, at most
-        one each that is not None; an infinite one is none.
-
-    Returns
-    -------
-    Bounds
-        At least the least, in whole jobs, and not more than the most, but one job.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no number between them.
-    """
-    low = {name: value for name, value in least.items() if value is not None}
-    high = {name: value for name, value in most.items() if value not in (None, math.inf)}
-    if len(low) > 1 or len(high) > 1:
-        raise ConfigurationError(
-            "adapt() takes one minimum and one maximum",
-            hint="in workers (minimum=), jobs, cores or memory",
-        )
-    fewest = jobs_wanted(layout, **low) if low else 0
-    if not high:
-        return Bounds(fewest)
-    ((name, value),) = high.items()
-    size = parse_memory(value) if name == "memory" else value
-    if not isinstance(size, int) or size < 0:
-        raise ConfigurationError(f"cannot have up to {size!r}: take a whole number")
-    greatest = max(1, jobs_wanted(layout, **{name: size + 1}) - 1)  # rounded down, not up
-    if not 0 <= fewest <= greatest:
-        raise ConfigurationError(
-            f"adapt() cannot stay between {fewest} and {greatest} jobs",
-            hint=f"a job has {layout.workers} workers with {layout.threads} threads each",
-        )
-    return Bounds(fewest, greatest)
 
 
 def check_name(name: str) -> str:

@@ -1,13 +1,14 @@
-"""From a cluster's options to its pool: what each job asks for and runs.
+"""From options to a pool: what each job asks for and runs, and what its workers are called by.
 
 Pure but for one look whether a path exists; what the options mean is :mod:`.options`' business.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,46 @@ from dask_hpc.drivers.script import NODE, WORKER_PREFIX, run_by_interpreter
 from dask_hpc.launch.launchers import launch
 from dask_hpc.model.job import JobSpec
 from dask_hpc.model.pool import Pool
-from dask_hpc.node.options import Bind
+from dask_hpc.node.options import Bind, parse_resources
 from dask_hpc.node.storage import AUTO
 
-#: Name of the one pool.
+#: Name of the cluster's own pool.
 POOL = "default"
+
+#: What precedes a pool's name in the resource that all its workers have.
+_LABEL = "pool-"
 
 #: The engine's own seed for string hashes, equal in all workers so that shuffles agree.
 _HASH_SEED = "6640"
 #: The node sets it by itself, once its imports are done (see `dask_hpc.node.spawn`).
 _TRIM = "MALLOC_TRIM_THRESHOLD_"
 
+_RESOURCES = "--resources"
+
 #: A variable of the job in a path; anything else a shell would do with a dollar is not meant.
 _JOB_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
+
+
+def label(pool: str) -> dict[str, float]:
+    """Resources that tell the workers of a pool from others: as much as any task may ask for.
+
+    A task says ``resources={"pool-gpu": 1}`` to run in the pool ``gpu``; how many at a time is
+    bounded by the threads alone.
+    """
+    return {f"{_LABEL}{pool}": math.inf}
+
+
+def pool_of(resources: Iterable[str]) -> str | None:
+    """Name of the pool that a worker with these resources belongs to; None for a stranger."""
+    names = (name.removeprefix(_LABEL) for name in resources if name.startswith(_LABEL))
+    return next(names, None)
 
 
 def pool_for(
     options: ClusterOptions,
     *,
+    name: str = POOL,
+    labels: Mapping[str, float] | None = None,
     scheduler_file: Path,
     logs: Path,
     environment: Mapping[str, str],
@@ -42,12 +65,16 @@ def pool_for(
     batch: str = "",
     script: Path | None = None,
 ) -> Pool:
-    """The pool of a cluster: what each job asks for and runs.
+    """A pool of a cluster: what each job asks for and runs.
 
     Parameters
     ----------
     options
-        Of the cluster.
+        Of its jobs.
+    name
+        Of the pool.
+    labels
+        Resources of each worker beside those that the user gave.
     scheduler_file
         Where workers find the scheduler.
     logs
@@ -66,8 +93,13 @@ def pool_for(
         If jobs cannot have so many nodes.
     """
     scratch = _scratch_of_the_job(options.local_directory)
+    arguments, more = resources_apart(options.worker_extra_args)
+    resources = {**options.resources, **more, **(labels or {})}
+    if resources:
+        words = " ".join(f"{each}={amount:.15g}" for each, amount in resources.items())
+        arguments = ("--resources", words, *arguments)
     spec = JobSpec(
-        command=(*_command(options, scheduler_file), *options.worker_extra_args),
+        command=(*_command(options, scheduler_file), *arguments),
         cores=options.cores,
         memory=options.memory,
         nodes=options.nodes,
@@ -94,7 +126,29 @@ def pool_for(
             launcher=options.launcher,
         )
         spec = replace(spec, launch=how)
-    return Pool(POOL, spec, options.layout)
+    if options.gpus:  # as the node deals them out
+        resources = {"GPU": float(max(1, options.gpus // options.layout.workers)), **resources}
+    return Pool(name, spec, options.layout, resources, options.preemptible)
+
+
+def resources_apart(arguments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Tell ``--resources`` from other arguments of workers: dask-jobqueue's way to give them.
+
+    Returns
+    -------
+    tuple
+        The other arguments, and the resources by name.
+    """
+    rest: list[str] = []
+    resources: dict[str, float] = {}
+    words = iter(arguments)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag == _RESOURCES:
+            resources |= parse_resources(value if equals else next(words, ""))
+        else:
+            rest.append(word)
+    return tuple(rest), resources
 
 
 def _command(options: ClusterOptions, scheduler_file: Path) -> list[str]:

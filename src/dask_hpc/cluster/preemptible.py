@@ -6,8 +6,8 @@ them every few seconds (``distributed.scheduler.active-memory-manager.interval``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from itertools import islice
+from collections.abc import Callable, Sequence
+from itertools import chain, islice
 
 from distributed import Scheduler
 from distributed.active_memory_manager import (
@@ -24,8 +24,8 @@ MayGo = Callable[[WorkerState], bool]
 
 #: Part of a worker's memory that copies may fill: above it the engine's workers begin to spill.
 _ROOM = 0.6
-#: Results in one round at most: the scheduler has more to do.
-_RESULTS = 2000
+#: Results in one round at most, looked at and copied: the scheduler has more to do.
+_LOOKED_AT, _COPIED = 50_000, 2000
 
 
 class KeepElsewhere(ActiveMemoryManagerPolicy):
@@ -43,16 +43,17 @@ class KeepElsewhere(ActiveMemoryManagerPolicy):
 
     def __init__(self, may_go: MayGo) -> None:
         self._may_go = may_go
+        self._first = 0  # of the workers, in the next round
 
     def run(self) -> SuggestionGenerator:
         """See the engine's policy."""
         scheduler, memory = self.manager.scheduler, self.manager.workers_memory
-        going = {ws for ws in scheduler.workers.values() if self._may_go(ws)}
-        staying = {ws for ws in scheduler.running - going if _has_room(ws, memory[ws])}
+        going = [ws for ws in scheduler.workers.values() if self._may_go(ws)]
+        staying = {ws for ws in scheduler.running.difference(going) if _has_room(ws, memory[ws])}
         if not going or not staying:
             return
         budget = scheduler.bandwidth * self.manager.interval * len(staying)
-        for ts in islice(sorted(self._at_risk(going), key=_urgency), _RESULTS):
+        for ts in islice(sorted(self._at_risk(going), key=_urgency), _COPIED):
             if budget <= 0 or not staying:
                 return
             chosen = yield Suggestion("replicate", ts, staying)
@@ -61,15 +62,17 @@ class KeepElsewhere(ActiveMemoryManagerPolicy):
                 if not _has_room(chosen, memory[chosen]):
                     staying.discard(chosen)
 
-    def _at_risk(self, going: Collection[WorkerState]) -> set[TaskState]:
-        """Results without a copy on a worker that stays, made or asked for."""
-        found = {ts for ws in going for ts in ws.has_what}
+    def _at_risk(self, going: Sequence[WorkerState]) -> set[TaskState]:
+        """Results without a copy on a worker that stays, made or asked for; some, if very many."""
+        self._first = (self._first + 1) % len(going)  # so that none is left out for ever
+        turn, unsafe = [*going[self._first :], *going[: self._first]], set(going)
+        results = chain.from_iterable(ws.has_what for ws in turn)
         return {
             ts
-            for ts in found
+            for ts in islice(results, _LOOKED_AT)
             if not ts.actor
             and (ts.who_wants or ts.waiters)
-            and not any(ws not in going for ws in ts.who_has or ())
+            and unsafe.issuperset(ts.who_has or ())
             and not (ts in self.manager.pending and self.manager.pending[ts][0])
         }
 

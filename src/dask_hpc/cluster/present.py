@@ -31,13 +31,11 @@ _PHASES = {
 
 def jobs_line(controller: Controller) -> str:
     """Say how many jobs there are and why some wait: ``4 wanted: 3 running, 1 pending (...)``."""
-    phases = controller.ledger.phases()
-    parts = []
-    for phase, word in _PHASES.items():
-        if count := phases[phase]:
-            why = f" ({reasons(controller)})" if phase is Phase.PENDING else ""
-            parts.append(f"{count} {word}{why if why != ' ()' else ''}")
-    line = f"{sum(controller.wanted.values())} wanted: {', '.join(parts) or 'none'}"
+    several = len(controller.pools) > 1
+    line = "; ".join(
+        f"{pool} {_pool_line(controller, pool)}" if several else _pool_line(controller, pool)
+        for pool in controller.pools
+    )
     if controller.unanswered:
         line += f"; no answer from the batch system: {controller.unanswered}"
     if controller.submitter.limited:
@@ -45,12 +43,22 @@ def jobs_line(controller: Controller) -> str:
     return f"{line}; stopped after failures" if controller.problem else line
 
 
-def reasons(controller: Controller) -> str:
-    """The most frequent reasons for which jobs wait."""
+def _pool_line(controller: Controller, pool: str) -> str:
+    phases, why = controller.ledger.phases(pool), _reasons(controller, pool)
+    parts = []
+    for phase, word in _PHASES.items():
+        if count := phases[phase]:
+            parts.append(f"{count} {word}{f' ({why})' if why and phase is Phase.PENDING else ''}")
+    return f"{controller.wanted[pool]} wanted: {', '.join(parts) or 'none'}"
+
+
+def _reasons(controller: Controller, pool: str) -> str:
+    """The most frequent reasons for which jobs of a pool wait."""
     waiting = Counter(
         f"held: {status.reason}" if status.state is JobState.HELD else status.reason
-        for status in controller.ledger.statuses().values()
-        if status.state.waiting and status.reason
+        for tracked in controller.ledger.arrays.values()
+        for status in tracked.status.values()
+        if tracked.pool == pool and status.state.waiting and status.reason
     )
     return "; ".join(reason for reason, _ in waiting.most_common(2))
 

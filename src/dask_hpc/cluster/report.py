@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpc.cluster.security import home, private_directory
 from dask_hpc.control.figures import Account
+from dask_hpc.control.reconcile import Phase
 from dask_hpc.launch import rendezvous
 from dask_hpc.units import format_walltime
 
@@ -46,7 +47,7 @@ def report(head: Head) -> Report:
         batch=head.driver.name,
         opened=head.opened,
         seconds=now - head.opened,
-        pools={pool: _values(account) for pool, account in accounts.items()},
+        pools={pool: _now(head, pool) | _values(account) for pool, account in accounts.items()},
         total=_values(total),
         jobs_submitted=total.jobs.submitted,
         core_seconds=total.allocated,
@@ -54,6 +55,14 @@ def report(head: Head) -> Report:
         keys_lost=head.workers.keys_lost,
         commands=dict(head.client.commands),
     )
+
+
+def _now(head: Head, pool: str) -> dict[str, Any]:
+    return {
+        "wanted": head.controller.wanted[pool],
+        "running": head.controller.ledger.phases(pool)[Phase.UP],
+        "workers": head.running_workers(pool),
+    }
 
 
 def _values(account: Account) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dask_hpc.batch.detect import detect
 from dask_hpc.cluster.options import ClusterOptions, resolve
+from dask_hpc.cluster.pool_options import pool_options
 from dask_hpc.config import reader
 from dask_hpc.drivers.base import Driver
 from dask_hpc.drivers.registry import DRIVERS, FALLBACK, Detection, driver
@@ -21,6 +22,7 @@ from dask_hpc.site import profile as profiles
 
 #: What random cluster names start with.
 _PREFIX = "dask"
+_POOLS = "pools"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,26 @@ class Request:
         Checked, with units resolved.
     prefix
         What the name starts with, if the cluster is not named.
+    pools
+        Keywords of further pools, by name.
+    machine
+        Profile of the site, if one is named.
     """
 
     driver: Driver
     options: ClusterOptions
     prefix: str
+    pools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    machine: profiles.Profile | None = None
+
+    def pool(
+        self, name: str, keywords: Mapping[str, Any], taken: Collection[str] = ()
+    ) -> ClusterOptions:
+        """Options of a further pool; see :func:`~dask_hpc.cluster.pool_options.pool_options`."""
+        options = pool_options(
+            name, keywords, cluster=self.options, driver=self.driver, taken=taken
+        )
+        return options if self.machine is None else _at_the_site(options, self.machine)
 
 
 def understand(
@@ -86,12 +103,14 @@ def understand(
         systems=DRIVERS,
     )
     prefix, found = _job_name(found)
+    pools, given, found = _pools(given, found)
     if has_cores or chosen.name == FALLBACK:
         found.insert(1, reader.Layer("this machine", {"cores": has_cores or os.cpu_count()}))
     options = resolve(given, found, chosen)
-    if machine is not None and not has_cores:
+    machine = None if has_cores else machine
+    if machine is not None:
         options = _at_the_site(options, machine)
-    return Request(chosen, options, str(job_name or prefix or _PREFIX))
+    return Request(chosen, options, str(job_name or prefix or _PREFIX), pools, machine)
 
 
 def batch_of(batch: str | None, site: str | None) -> Detection:
@@ -159,6 +178,27 @@ def _job_name(layers: list[reader.Layer]) -> tuple[str, list[reader.Layer]]:
         else:
             rest.append(layer)
     return name, rest
+
+
+def _pools(
+    given: dict[str, Any], layers: list[reader.Layer]
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, Any], list[reader.Layer]]:
+    """Take the pools out of keywords and layers: of two with one name, the stronger place's."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for layer in (*layers, reader.Layer("keywords", given)):
+        pools = None if layer.foreign else layer.values.get(_POOLS)
+        if not isinstance(pools, Mapping | None):
+            raise ConfigurationError(f"{layer.where}: pools= must be a dict of dicts")
+        for name, values in (pools or {}).items():
+            if not isinstance(values, Mapping | None):
+                raise ConfigurationError(f"{layer.where}: pool {name!r} is {values!r}, not a dict")
+            found[name] = {str(k).replace("-", "_"): value for k, value in (values or {}).items()}
+    rest = [replace(each, values=_without_pools(each.values)) for each in layers]
+    return found, _without_pools(given), rest
+
+
+def _without_pools(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != _POOLS}
 
 
 def _at_the_site(options: ClusterOptions, machine: profiles.Profile) -> ClusterOptions:

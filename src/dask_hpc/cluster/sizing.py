@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dask.utils import parse_timedelta
@@ -11,22 +11,29 @@ from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
 from dask_hpc.cluster import present
+from dask_hpc.cluster.adaptive import Following
 from dask_hpc.cluster.joining import check_room
-from dask_hpc.cluster.options import jobs_between, jobs_wanted
+from dask_hpc.cluster.pools import POOL
+from dask_hpc.cluster.sizes import jobs_between, jobs_wanted
 from dask_hpc.control.backoff import DEMAND_INTERVAL
 from dask_hpc.control.demand import Demand
-from dask_hpc.errors import HPCError, WorkersTimeout
+from dask_hpc.errors import ConfigurationError, HPCError, WorkersTimeout
 from dask_hpc.units import parse_walltime
 
 if TYPE_CHECKING:
     from dask_hpc.cluster.head import Head
     from dask_hpc.cluster.options import ClusterOptions
+    from dask_hpc.cluster.request import Request
+    from dask_hpc.model.layout import Layout
 
 
 class Sized(Cluster):
     """A cluster with jobs that can be more or fewer."""
 
     options: ClusterOptions
+    _head: Head | None
+    _request: Request
+    _pools: dict[str, ClusterOptions]
 
     @property
     def head(self) -> Head:
@@ -35,11 +42,12 @@ class Sized(Cluster):
 
     def scale(
         self,
-        n: int | None = None,
+        n: int | Mapping[str, int] | None = None,
         *,
         jobs: int | None = None,
         cores: int | None = None,
         memory: str | int | None = None,
+        pool: str | None = None,
     ) -> Any:
         """Want so many workers; whole jobs are submitted or closed to have at least that many.
 
@@ -49,29 +57,95 @@ class Sized(Cluster):
         Parameters
         ----------
         n
-            Workers.
+            Workers; by the name of their pool, ``{"default": 100, "gpu": 4}``, in several pools
+            at once.
         jobs
             Jobs.
         cores
             Threads in all.
         memory
             Memory of the workers in all, as bytes or text.
+        pool
+            Whose size is meant; the others stay as they are.  Default: the cluster's own pool,
+            ``"default"``.
 
         Raises
         ------
         ConfigurationError
             Unless exactly one of the four is given, not negative, and not more than one scheduler
-            can hold the connections of.
+            can hold the connections of; if there is no such pool.
         SubmitRejected
             If the batch system refuses the jobs, in its own words.
         """
-        layout = self.options.job_layout
-        wanted = jobs_wanted(layout, n=n, jobs=jobs, cores=cores, memory=memory)
-        check_room(wanted * layout.workers)
+        if isinstance(n, Mapping):
+            if any(each is not None for each in (jobs, cores, memory, pool)):
+                raise ConfigurationError("scale() by pool takes workers of each pool alone")
+            wanted = {each: jobs_wanted(self._layout(each), n=size) for each, size in n.items()}
+        else:
+            layout = self._layout(pool)
+            size = jobs_wanted(layout, n=n, jobs=jobs, cores=cores, memory=memory)
+            wanted = {pool or POOL: size}
+        self._check_room(wanted)
         return self._do(self._scale, wanted)
 
-    async def _scale(self, jobs: int) -> None:
+    async def _scale(self, jobs: Mapping[str, int]) -> None:
         await self.head.scale(jobs)
+
+    def add_pool(self, name: str, /, **options: Any) -> Any:
+        """Have one more kind of jobs; none is submitted before :meth:`scale` or :meth:`adapt`.
+
+        Tasks go to a pool by the resources of its workers: those given here, ``GPU`` where it has
+        GPUs, and ``pool-NAME``, as in ``client.submit(f, x, resources={"pool-gpu": 1})``.
+
+        Parameters
+        ----------
+        name
+            Of the pool, in file names and in calls such as ``scale(4, pool="gpu")``.
+        **options
+            What each of its jobs asks for, as for the cluster, whose own options hold where
+            nothing is said.  `resources` (of each worker), `preemptible` and, where the size of
+            a job differs, `processes` and the like are not inherited.
+
+        Raises
+        ------
+        ConfigurationError
+            If the name is taken or cannot be used, or an option is unknown, senseless or the
+            whole cluster's.
+        """
+        self._check_open()
+        asked = self._request.pool(name, options, self._pools)
+        self._pools[name] = asked
+        return self._do(self._add_pool, name, asked)
+
+    async def _add_pool(self, name: str, options: ClusterOptions) -> None:
+        try:
+            await self.head.add_pool(name, options)
+        except BaseException:
+            del self._pools[name]
+            raise
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Names of the pools, the cluster's own one (``"default"``) first."""
+        return tuple(self._pools)
+
+    def _layout(self, pool: str | None) -> Layout:
+        """Layout of a pool's jobs."""
+        return self._pools[self._known(pool)].job_layout
+
+    def _known(self, pool: str | None) -> str:
+        """Name of a pool that there is."""
+        if pool is not None and pool not in self._pools:
+            raise ConfigurationError(
+                f"cluster {self.name} has no pool {pool!r}",
+                hint=f"there are: {', '.join(self._pools)}; add_pool() makes another",
+            )
+        return POOL if pool is None else pool
+
+    def _check_room(self, jobs: Mapping[str, int]) -> None:
+        """See that one scheduler can hold the workers of all pools, with these jobs of some."""
+        wanted = {**(self._head.controller.wanted if self._head else {}), **jobs}
+        check_room(sum(count * self._layout(each).workers for each, count in wanted.items()))
 
     def _do(self, coroutine: Callable[..., Awaitable[None]], *args: Any) -> Any:
         """Run to the end, or, in an event loop, start at once and give back what can be awaited."""
@@ -99,11 +173,13 @@ class Sized(Cluster):
         target_duration: float | str | None = None,
         patience: float | str | None = None,
         wait_count: int | None = None,
+        pool: str | None = None,
     ) -> Any:
-        """Have as many jobs as the tasks can use; until the next :meth:`scale`.
+        """Have as many jobs as the tasks can use; until the next :meth:`scale` of that pool.
 
         More jobs are submitted at once; those that wait in the queue count.  Fewer are wanted only
-        after some patience, and then only jobs go whose workers have nothing to do.
+        after some patience, and then only jobs go whose workers have nothing to do.  What the
+        batch system refuses is told by the log, ``repr`` and :meth:`wait_for_workers`.
 
         Parameters
         ----------
@@ -120,15 +196,15 @@ class Sized(Cluster):
             that jobs wait in the queue, between half a minute and ten minutes.
         wait_count
             The engine's way to say `patience`, in intervals.
+        pool
+            Whose size is meant; the others go on as they do.  Default: the cluster's own pool.
 
         Raises
         ------
         ConfigurationError
-            If the bounds make no sense.
-        SubmitRejected
-            If the batch system refuses the first jobs, in its own words.
+            If the bounds make no sense, or there is no such pool.
         """
-        layout = self.options.job_layout
+        layout = self._layout(pool)
         bounds = jobs_between(
             layout,
             least={
@@ -144,20 +220,22 @@ class Sized(Cluster):
                 "memory": maximum_memory,
             },
         )
-        check_room(max(bounds.minimum, bounds.maximum or 0) * layout.workers)
+        self._check_room({self._known(pool): max(bounds.minimum, bounds.maximum or 0)})
         every = parse_timedelta(interval)
         waits = None if wait_count is None else wait_count * every
-        return self._do(
-            self._adapt,
+        following = Following(
             Demand(bounds, waits if patience is None else parse_timedelta(patience)),
             every,
             None if target_duration is None else parse_timedelta(target_duration),
         )
+        return self._do(self._adapt, self._known(pool), following)
 
-    async def _adapt(self, demand: Demand, interval: float, duration: float | None) -> None:
-        self.head.adapt(demand, interval=interval, target_duration=duration)
+    async def _adapt(self, pool: str, following: Following) -> None:
+        self.head.adapt(pool, following)
 
-    def wait_for_workers(self, n_workers: int, timeout: float | str | None = None) -> Any:
+    def wait_for_workers(
+        self, n_workers: int, timeout: float | str | None = None, *, pool: str | None = None
+    ) -> Any:
         """Wait until so many workers have joined.
 
         Parameters
@@ -166,30 +244,39 @@ class Sized(Cluster):
             At least one.
         timeout
             Seconds, or text such as ``"5 min"``; None waits as long as it takes.
+        pool
+            Count the workers of this pool alone.
 
         Raises
         ------
+        ConfigurationError
+            If there is no such pool.
         WorkersTimeout
             If they have not joined in time; it says what is pending and why.
         JobStartError, SubmitRejected
             If no more will join, because jobs fail or are refused.
         """
         self._check_open()
-        return super().wait_for_workers(n_workers, timeout=timeout)
+        if pool is None:
+            return super().wait_for_workers(n_workers, timeout=timeout)
+        return self.sync(self._wait_for_workers, n_workers, timeout, self._known(pool))
 
-    async def _wait_for_workers(self, n_workers: int, timeout: float | str | None) -> None:
+    async def _wait_for_workers(
+        self, n_workers: int, timeout: float | str | None, pool: str | None = None
+    ) -> None:
         seconds = parse_walltime(timeout) if isinstance(timeout, str) else timeout
         controller = self.head.controller
         try:
             async with asyncio.timeout(seconds):
-                while self.head.running_workers() < n_workers:
+                while self.head.running_workers(pool) < n_workers:
                     if controller.problem is not None:
                         raise controller.problem
                     controller.changed.clear()
                     await controller.changed.wait()
         except TimeoutError:
             raise WorkersTimeout(
-                f"{self.head.running_workers()} of {n_workers} workers joined cluster {self.name} "
-                f"in {seconds:g} s; jobs: {present.jobs_line(controller)}",
+                f"{self.head.running_workers(pool)} of {n_workers} workers joined "
+                f"{f'pool {pool} of ' if pool else ''}cluster {self.name} in {seconds:g} s; "
+                f"jobs: {present.jobs_line(controller)}",
                 hint="time in the queue is no failure: wait longer, or ask for less per job",
             ) from None

@@ -283,10 +283,12 @@ class Ledger:
         """How many jobs are not known to have ended."""
         return sum(len(tracked.live_indices()) for tracked in self.arrays.values())
 
-    def phases(self) -> dict[Phase, int]:
-        """How many jobs are in each phase."""
+    def phases(self, pool: str | None = None) -> dict[Phase, int]:
+        """How many jobs, of one pool or of all, are in each phase."""
         count = dict.fromkeys(Phase, 0)
         for tracked in self.arrays.values():
+            if pool not in (None, tracked.pool):
+                continue
             for index in tracked.status:
                 count[tracked.phase(index)] += 1
         return count

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from dask_hpc.model.job import JobSpec
 from dask_hpc.model.layout import Layout
@@ -20,11 +21,17 @@ class Pool:
         What each job asks for.
     layout
         The workers of each node of a job.
+    resources
+        Of each worker, for the engine's task constraints.
+    preemptible
+        Whether the batch system may take its jobs away at any moment.
     """
 
     name: str
     spec: JobSpec
     layout: Layout
+    resources: Mapping[str, float] = field(default_factory=dict)
+    preemptible: bool = False
 
     @property
     def workers_per_job(self) -> int:
