@@ -230,9 +230,14 @@ def test_what_it_says_of_itself_tells_pools_apart(account: Account) -> None:
     """Where there are several."""
     with account.cluster(n_workers=1) as cluster:
         assert "jobs: 1 wanted:" in repr(cluster)
-        cluster.add_pool("gpu")
+        cluster.add_pool("gpu", cores=2, gpus=2, processes=1)
         cluster.scale({"gpu": 1})
         cluster.wait_for_workers(2, timeout=30)
+        gpu = worker_of(cluster, "gpu")
+        assert (
+            gpu.resources == cluster.head.pools.pools["gpu"].resources
+        )  # known before one is there
+        assert gpu.resources["GPU"] == 2
         text = "default 1 wanted: 1 running; gpu 1 wanted: 1 running"
         assert f"jobs: {text}, workers:" in repr(cluster)
         assert text in cluster._repr_html_()
@@ -244,9 +249,9 @@ def test_what_it_says_of_itself_tells_pools_apart(account: Account) -> None:
         }
         mine = {"cluster": False, "scheduler": False, "workers": False}
         every = set(cluster.get_logs(**mine))
-        [gpu] = cluster.get_logs(**mine, pool="gpu")
+        [of_gpu] = cluster.get_logs(**mine, pool="gpu")
         [default] = cluster.get_logs(**mine, pool="default")
-        assert every == {gpu, default}
+        assert every == {of_gpu, default}
     account.wait_until_nothing_is_left()
 
 
