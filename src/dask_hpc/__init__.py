@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SLURMCluster,
         TorqueCluster,
     )
+    from dask_hpc.cluster.planning import plan
 
 __all__ = [
     "DRMAACluster",
@@ -41,6 +42,7 @@ __all__ = [
     "TorqueCluster",
     "__version__",
     "connect",
+    "plan",
 ]
 
 
@@ -49,6 +51,10 @@ def __getattr__(name: str) -> object:
         from dask_hpc.cluster.connect import connect
 
         return connect
+    if name == "plan":
+        from dask_hpc.cluster.planning import plan
+
+        return plan
     if name in __all__:
         from dask_hpc.cluster import named
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dask_hpc.batch import local_directory as files
-from dask_hpc.batch.local_book import line
+from dask_hpc.batch.local_book import line, load_line
 from dask_hpc.batch.local_request import DEFAULT_WALLTIME, JOB_VARIABLES, Request
 from dask_hpc.errors import BatchSystemError, BatchSystemUnavailable, HPCError, SubmitRejected
 
@@ -207,6 +207,27 @@ def query(argv: Sequence[str]) -> None:
     _print(*(line(job) for job in jobs if names is None or job.name in names))
 
 
+def load(argv: Sequence[str]) -> None:
+    """Print ``slots|N`` and, in their order, ``running|CORES|SECONDS`` or ``pending|...`` of jobs.
+
+    Seconds are those left of the walltime.  Without a server, the slots that one would have.
+
+    Raises
+    ------
+    BatchSystemError
+        If the number of slots that is set is none.
+    """
+    _Parser(prog="local load", description="List slots and what takes them.").parse_args(argv)
+    directory = files.directory_path(os.environ)
+    jobs, answer = [], None
+    if directory.exists():
+        files.check_directory(directory)
+        answer = files.ask(directory, {"verb": "hello"})
+        jobs = [job for job in files.observe(directory).jobs.values() if job.live]
+    slots = (answer or {}).get("slots") or _slots(os.environ.get("DASK_HPC_LOCAL_SLOTS"))
+    _print(f"slots|{slots}", *(load_line(job, now=time.time()) for job in jobs))
+
+
 def cancel(argv: Sequence[str]) -> None:
     """Cancel arrays (``3``) and parts of arrays (``4_[0-2,7]``, ``4_5``).
 
@@ -271,6 +292,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "submit": submit,
     "query": query,
     "cancel": cancel,
+    "load": load,
     "serve": serve,
 }
 

@@ -85,3 +85,11 @@ def line(job: Job) -> str:
     values = (job.start, job.end, job.exit_code, job.signal)
     numbers = ["" if value is None else f"{value:.3f}".rstrip("0").rstrip(".") for value in values]
     return "|".join((f"{job.array}_{job.index}", job.state, reason, *numbers, job.name))
+
+
+def load_line(job: Job, *, now: float) -> str:
+    """Write a live job as ``load`` prints it: whether it runs, its slots and what is left."""
+    if job.state is State.PENDING:
+        return f"pending|{job.cores}|{job.walltime}"
+    left = job.walltime if job.start is None else job.start + job.walltime - now
+    return f"running|{job.cores}|{max(0, round(left))}"

@@ -277,7 +277,7 @@ class Server:
                     self._cancel(array, indices, "cancelled")
                 return {}
             case _:  # "hello": somebody wants to know whether we are here
-                return {}
+                return {"slots": self._slots}
 
     def _submit(self, request: Request) -> int:
         array = self._book.next_array

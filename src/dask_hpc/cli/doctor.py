@@ -62,7 +62,7 @@ def doctor(
 
     given = {name: keywords[name] for name in _KEYWORDS if keywords[name] is not None}
     visit = Visit(
-        keywords=given | dict(map(_keyword, more)),
+        keywords=given | dict(map(keyword, more)),
         site=site,
         batch=batch,
         job=job,
@@ -99,7 +99,8 @@ async def _visited(visit: Visit) -> Diagnosis:
     return await examine(visit, _say)
 
 
-def _keyword(text: str) -> tuple[str, Any]:
+def keyword(text: str) -> tuple[str, Any]:
+    """Read ``KEY=VALUE``, the value as YAML."""
     import yaml
 
     name, equals, value = text.partition("=")

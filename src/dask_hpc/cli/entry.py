@@ -23,6 +23,7 @@ _COMMANDS = {
     "site": "dask_hpc.cli.site:site",
     "doctor": "dask_hpc.cli.doctor:doctor",
     "report": "dask_hpc.cli.report:report",
+    "plan": "dask_hpc.cli.plan:plan",
 }
 _HELP = {
     "worker": "Run the workers of one node.",
@@ -33,6 +34,7 @@ _HELP = {
     "site": "Show the machines whose ways are known.",
     "doctor": "Look for what would go wrong here, and say what to do.",
     "report": "Tell what closed clusters have cost.",
+    "plan": "Ask when jobs of which shape would start; submit nothing.",
 }
 #: EX_CONFIG of sysexits.h: what was asked can never work.
 _BAD_REQUEST = 78

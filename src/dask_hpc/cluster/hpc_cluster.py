@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
@@ -19,12 +20,14 @@ from dask_hpc.cluster.head import Head
 from dask_hpc.cluster.joining import check_room
 from dask_hpc.cluster.options import check_name, warn_insecure
 from dask_hpc.cluster.peer import log_level
+from dask_hpc.cluster.planning import candidates, with_first
 from dask_hpc.cluster.pools import POOL
 from dask_hpc.cluster.report import Report, keep, report, summary
 from dask_hpc.cluster.request import understand
 from dask_hpc.cluster.security import ensure_identity
 from dask_hpc.cluster.sizes import jobs_wanted
 from dask_hpc.cluster.sizing import Sized
+from dask_hpc.control.shapes import Plan
 from dask_hpc.errors import HPCError
 
 logger = logging.getLogger("dask_hpc")
@@ -43,6 +46,10 @@ class HPCCluster(Sized):
         Of the cluster; its directory and its jobs are called so.  Default: a random one.
     n_workers
         Workers to ask for at once; see :meth:`scale`.
+    shapes
+        What else jobs may be: each a mapping with some of ``cores, memory, walltime, queue,
+        account``.  The batch system is asked when which would start, and the best is taken for all
+        jobs; `shape_plan` says why (docs/shapes.md).
     asynchronous
         Whether it is used from a running event loop, with ``await``.
     loop
@@ -83,20 +90,25 @@ class HPCCluster(Sized):
         batch: str | None = None,
         name: str | None = None,
         n_workers: int = 0,
+        shapes: Sequence[Mapping[str, Any]] = (),
         asynchronous: bool = False,
         loop: Any = None,
         silence_logs: int | str = logging.WARNING,
         **options: Any,
     ) -> None:
         self.status = Status.closed  # what __del__ looks at, should anything below raise
-        request = understand(options, batch=batch, fixed=self.batch, site=site)
+        keywords, others = with_first(options, shapes)
+        request = understand(keywords, batch=batch, fixed=self.batch, site=site)
         self.driver, self.options = request.driver, request.options
         self._request, self._pools = request, {POOL: request.options}
         for each, asked in request.pools.items():
             self._pools[each] = request.pool(each, asked, self._pools)
+        self.shape_plan: Plan | None = None
+        self._candidates = candidates(request, others) if shapes else None
         if self.options.insecure:
             warn_insecure()
         self._head: Head | None = None
+        self._n_workers = n_workers
         self._ask_first = jobs_wanted(self.options.job_layout, n=n_workers)
         check_room(self._ask_first * self.options.job_layout.workers)
         self._ending: asyncio.Task[None] | None = None
@@ -130,6 +142,10 @@ class HPCCluster(Sized):
     async def _start(self) -> None:
         self._silence.enter_context(silence_logging_cmgr(self._silence_logs))
         try:
+            if self._candidates is not None:
+                self.options, self.shape_plan = await self._candidates.choose(self._n_workers)
+                self._pools[POOL] = self.options
+                self._ask_first = jobs_wanted(self.options.job_layout, n=self._n_workers)
             self._head = await self._start_head()
             self.security = self._head.security
             self.scheduler_comm = rpc(

@@ -23,16 +23,22 @@ COMMANDS = (
 
 def read(outputs: Sequence[Output]) -> list[Queue]:
     """See :class:`~dask_hpc.drivers.queues.Reader`."""
-    queues, nodes = [], []
+    queues, machines = [], []
     for output in outputs:
         text = output.stdout
         if output.command.argv[0] == "pbsnodes":
-            found = _objects(text, "nodes") if text.startswith("{") else _blocks(text, r"(\S+)")
-            nodes += [fields for _, fields in found]
+            machines += nodes(output)
         else:
             json_text = text.startswith("{")
             queues += _objects(text, "Queue") if json_text else _blocks(text, r"Queue:\s*(\S+)")
-    return [_queue(name, fields, nodes) for name, fields in queues]
+    return [_queue(name, fields, machines) for name, fields in queues]
+
+
+def nodes(output: Output) -> list[dict[str, str]]:
+    """What ``pbsnodes -a`` says of each node, in JSON or in text."""
+    text = output.stdout
+    found = _objects(text, "nodes") if text.startswith("{") else _blocks(text, r"(\S+)")
+    return [fields for _, fields in found]
 
 
 def _objects(text: str, key: str) -> list[tuple[str, dict[str, str]]]:
