@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,59 @@ def test_slurm_that_does_not_answer_refuses_nothing() -> None:
     assert found == Forecast(said=f"sbatch failed: {down}")
 
 
+WAITING = load("slurm/22.05.8/forecast-waiting")
+THEN = instant("2026-11-23T07:55:32") or 0.0
+
+
+def test_slurm_squeezes_short_jobs_in_before_what_is_planned() -> None:
+    """A job for all nodes waits until 08:55: 8 cores are free until then; told is 09:35."""
+    asked = question("slurm", 6, memory=GIB, walltime=1200)
+    commands, forecast = conversation(asked, WAITING, now=THEN)
+    assert [each.argv[0] for each in commands] == ["sbatch", "sbatch", "sinfo", "squeue"]
+    assert forecast == Forecast(
+        starts=(Start(2, 0.0), Start(4, 7790.0)), said="free cores, before what is planned"
+    )
+
+
+def test_a_job_that_would_be_in_the_way_is_not_squeezed_in() -> None:
+    """Two hours are not over by 08:55."""
+    found = conversation(question("slurm", memory=GIB, walltime=7200), WAITING, now=THEN)[1]
+    assert found == Forecast(starts=(Start(1, 6000.0),), said="sbatch --test-only")
+
+
+@pytest.mark.parametrize(
+    ("planned", "first"),
+    [
+        ("main|2026-11-23T08:55:22\nmain|2026-11-23T08:10:00\n", 6000.0),  # the first counts
+        ("short|2026-11-23T08:00:00\n", 6000.0),  # another partition of the same nodes
+        ("other,short|2026-11-23T08:00:00\nmain|2026-11-23T09:00:00\n", 6000.0),
+        ("other|2026-11-23T08:00:00\nmain|2026-11-23T09:00:00\n", 0.0),  # of other nodes
+        ("main|N/A\n", 6000.0),  # nothing is planned: it is something else that ours waits for
+        ("", 6000.0),
+    ],
+)
+def test_who_is_planned_on_the_same_nodes_comes_first(planned: str, first: float) -> None:
+    """Whatever its partition is called."""
+    recorded = Transcript(
+        tuple(
+            Output(o.command, 0, planned) if "--format=%P|%S" in o.command.argv else o
+            for o in WAITING.outputs
+        )
+    )
+    found = conversation(question("slurm", memory=GIB, walltime=1200), recorded, now=THEN)[1]
+    assert found.first == first
+
+
+def test_free_cores_say_nothing_of_gpus_and_of_directives() -> None:
+    """A constraint of the user's may be what it waits for; without a walltime nobody knows."""
+    for asked in ({"gpus": 1, "walltime": 60}, {"directives": ("-C x",), "walltime": 60}, {}):
+        about, found = question("slurm", **asked), reader("slurm")
+        command = found.ask(about, [], THEN)
+        assert command is not None
+        late = Output(command, 0, "", WAITING.all("sbatch")[1].stderr)
+        assert found.ask(about, [late], THEN) is None
+
+
 # -- Grid Engine ----------------------------------------------------------------------------------
 
 SGE = load("sge/8.1.9/forecast")
@@ -180,7 +234,7 @@ def test_grid_engine_does_not_tell_when_others_would_start() -> None:
     ("asked", "words"),
     [
         ({"cores": 17, "queue": "all.q"}, 'cannot run in PE "smp"'),
-        ({"cores": 1, "queue": "short.q"}, "cannot run in queue"),
+        ({"cores": 1, "queue": "short.q"}, "cannot run"),
         ({"cores": 1, "queue": "nosuch"}, "nosuch"),
     ],
 )
@@ -191,16 +245,18 @@ def test_what_grid_engine_can_never_run_is_refused(asked: dict[str, Any], words:
     assert not found.starts
 
 
+CONDOR = load("htcondor/23.9.6/forecast")
+
 # -- systems that tell no more than what is free --------------------------------------------------
 
 
-def answered(batch: str, text: str, jobs: int = 100, **asked: Any) -> Forecast:
+def answered(batch: str, text: str, jobs: int = 100, now: float = 0, **asked: Any) -> Forecast:
     about = question(batch, jobs, **asked)
-    command = reader(batch).ask(about, [], 0)
+    command = reader(batch).ask(about, [], now)
     assert command is not None
     output = Output(command, 0, text)
-    assert reader(batch).ask(about, [output], 0) is None
-    return reader(batch).read(about, [output], 0)
+    assert reader(batch).ask(about, [output], now) is None
+    return reader(batch).read(about, [output], now)
 
 
 def test_pbs_tells_what_is_free() -> None:
@@ -254,6 +310,70 @@ def test_flux_tells_what_is_free() -> None:
     assert answered("flux", text, cores=1, queue="short").starts == (Start(12, 0.0),)
     assert answered("flux", text, cores=1, queue="other").starts == ()
     assert answered("flux", text, cores=4, nodes=2).starts == (Start(1, 0.0),)
+
+
+def test_htcondor_tells_what_is_free() -> None:
+    """What partitionable slots have left; a static slot runs one job."""
+    idle, busy = (output.stdout for output in CONDOR.all("condor_status")[:2])
+    assert answered("htcondor", idle).starts == (Start(16, 0.0),)
+    assert answered("htcondor", idle, memory=8 * GIB).starts == (Start(4, 0.0),)
+    assert answered("htcondor", busy).starts == (Start(2, 0.0),)
+    assert answered("htcondor", busy, cores=16) == Forecast(said="free cores, by condor_status")
+    static = "n1\tStatic\tUnclaimed\t8\t8000\t0\nn2\tStatic\tClaimed\t8\t8000\t0\n"
+    assert answered("htcondor", static, cores=2).starts == (Start(1, 0.0),)
+
+
+def test_htcondor_is_asked_as_it_was_recorded() -> None:
+    """Since 23.9 other words give other attributes."""
+    command = reader("htcondor").ask(question("htcondor"), [], 0)
+    assert command == CONDOR.all("condor_status")[0].command
+
+
+# -- OAR ------------------------------------------------------------------------------------------
+
+OAR = load("oar/2.5.9/forecast")
+#: Seconds since the epoch; the first job of others ends 1781 s later.
+OAR_NOW = float(OAR.all("date")[0].stdout)
+PLAN = OAR.all("oarstat")[0].stdout
+
+
+def test_oar_is_asked_for_its_plan_of_a_week() -> None:
+    """From the minute on, so that all shapes are one question."""
+    commands = {
+        reader("oar").ask(question("oar", cores=cores), [], 90061.0 + cores) for cores in (1, 2)
+    }
+    [command] = commands
+    assert command is not None
+    assert command.argv[:3] == ("oarstat", "-J", "-g")
+    assert re.fullmatch(r"(\S+ \S+:01:00), (\S+ \S+:01:00)", command.argv[3])
+
+
+def test_oar_fits_jobs_into_the_gaps_of_its_plan() -> None:
+    """8 cores are free until all nodes are taken; 16 more half an hour later, just long enough."""
+    found = answered("oar", PLAN, 7, OAR_NOW, walltime=1800)
+    assert found.said == "oarstat --gantt"
+    assert found.starts == (Start(2, 0.0), Start(4, 1781.0), Start(1, 9587.0))
+    assert answered("oar", PLAN, 1, OAR_NOW, walltime=7200).starts == (Start(1, 9587.0),)
+    assert answered("oar", PLAN, 1, OAR_NOW, walltime=600, nodes=2).starts == (Start(1, 1781.0),)
+
+
+def test_oar_says_what_it_cannot_tell() -> None:
+    """No host is so large; GPUs and descriptions of one's own are not in the plan."""
+    assert (
+        answered("oar", PLAN, 1, OAR_NOW, cores=17).refused == "no 1 host(s) of 17 cores are alive"
+    )
+    for asked in ({"gpus": 1}, {"options": {"resource_spec": "/core=1"}}):
+        about = question("oar", **asked)
+        assert reader("oar").ask(about, [], 0) is None
+        assert reader("oar").read(about, [], 0) == Forecast(said="only cores are looked at")
+    dead = PLAN.replace('"Alive"', '"Dead"')
+    assert answered("oar", dead).said == "oarstat --gantt did not tell its resources"
+
+
+def test_oar_is_not_played_for_ever() -> None:
+    """Of a hundred thousand jobs in a row only the first are told."""
+    found = answered("oar", PLAN, 100_000, OAR_NOW, cores=16, walltime=3600)
+    assert 0 < found.known < 100_000
 
 
 def test_a_command_that_fails_tells_nothing() -> None:

@@ -70,7 +70,7 @@ def test_slurm_small_jobs_now_beat_a_large_one_that_waits(
     assert 1500 < (large.forecast.first or 0) < 1800
     assert (small.forecast.first, small.forecast.known) == (pytest.approx(0, abs=15), 2)
     assert plan.best is small
-    assert commands == {"sbatch": 2, "sinfo": 1}  # the latter for the partition's limits
+    assert commands == {"sbatch": 2, "sinfo": 2}  # limits of partitions, free cores
     three = planned(workers=3).rows[1]
     assert [start.jobs for start in three.forecast.starts] == [2, 1]
     with HPCCluster(name="shape", shapes=SMALL, n_workers=2, dashboard_port=0, **LARGE) as cluster:
@@ -80,6 +80,28 @@ def test_slurm_small_jobs_now_beat_a_large_one_that_waits(
         seen = run("squeue", "--noheader", "--me", "--states=RUNNING", "--format=%j|%C|%l")
         ours = [row.split("|")[1:] for row in seen.splitlines() if row.startswith("shape-")]
         assert ours == [["4", "10:00"]] * 2
+
+
+@slurm
+def test_slurm_squeezes_in_what_is_told_to_wait(filled: None) -> None:
+    """A job for all nodes waits for an hour, and Slurm's own forecast puts all others behind it."""
+    waits = ("--nodes=4", "--cpus-per-task=16", "--time=100", "--output=/dev/null")
+    job = run("sbatch", "--parsable", *waits, "--wrap=exec sleep 3600").strip()
+    try:
+        wait_until(lambda: "T" in run("squeue", "-h", "-j", job, "-o", "%S"), 30, "it is planned")
+        plan = planned(workers=2)
+        assert (plan.rows[0].forecast.first or 0) > 7000
+        assert plan.best.forecast.first == 0
+        assert plan.best.forecast.said == "free cores, before what is planned"
+        with HPCCluster(
+            name="gap", shapes=SMALL, n_workers=2, dashboard_port=0, **LARGE
+        ) as cluster:
+            cluster.wait_for_workers(2, timeout=40)
+        long = [{"cores": 4, "walltime": "90 min"}]  # would be in its way
+        late = dask_hpc.plan(batch="slurm", shapes=long, workers=2, **LARGE).rows[1].forecast
+        assert (late.first or 0) > 3600
+    finally:
+        run("scancel", job)
 
 
 @slurm

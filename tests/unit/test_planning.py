@@ -113,6 +113,13 @@ def test_a_clock_of_two_parts_is_what_the_batch_system_takes_it_for() -> None:
     assert lsf.walltime == 5400
 
 
+def test_what_a_batch_system_has_not_is_refused_in_a_shape_too() -> None:
+    """HTCondor has no queues: nothing is asked."""
+    found = shapes_of({"cores": 4}, {"queue": "short"}, batch="htcondor")
+    with pytest.raises(ConfigurationError, match="HTCondor has no queues"):
+        asyncio.run(found.plan(1))
+
+
 # -- limits of queues -----------------------------------------------------------------------------
 
 

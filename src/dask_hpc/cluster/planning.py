@@ -22,6 +22,7 @@ from dask_hpc.cluster.request import Request, understand
 from dask_hpc.control.shapes import Plan, Shape, make_plan
 from dask_hpc.drivers.base import Driver
 from dask_hpc.drivers.forecasts import Question
+from dask_hpc.drivers.script import all_directives
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.model.job import JobSpec
 from dask_hpc.site.foresee import foresee
@@ -63,13 +64,21 @@ class Candidates:
         return self.options[plan.chosen], plan
 
     async def plan(self, workers: int) -> Plan:
-        """Ask the batch system, and say what is best."""
+        """Ask the batch system, and say what is best.
+
+        Raises
+        ------
+        ConfigurationError
+            If the batch system could not be asked for such jobs at all.
+        """
         shapes = [_shape(options) for options in self.options]
         wanted = workers or max(shape.workers for shape in shapes)
         questions = [
             Question(self.driver, _spec(options), shape.jobs(wanted))
             for options, shape in zip(self.options, shapes, strict=True)
         ]
+        for question in questions:
+            all_directives(question.spec, self.driver)
         return make_plan(shapes, await foresee(questions), workers=wanted)
 
 

@@ -16,7 +16,8 @@ from dask_hpc.model.forecast import Forecast
 
 _MIB = 1 << 20
 _COLUMNS = ("Machine", "SlotType", "State", "Cpus", "Memory", "GPUs")
-_SLOTS = Command(("condor_status", "-startd", "-autoformat:t", *_COLUMNS))
+#: Not with ``-startd``: from 23.9 those are the machines, which say nothing of their slots.
+_SLOTS = Command(("condor_status", "-autoformat:t", *_COLUMNS))
 
 
 def ask(question: Question, heard: Sequence[Output], now: float) -> Command | None:  # noqa: ARG001
