@@ -51,6 +51,16 @@ def test_a_small_shape_is_taken_where_the_large_one_would_wait(filled: Account) 
         assert "|RUNNING|" in ours
 
 
+def test_who_waits_already_comes_first(filled: Account) -> None:
+    """One of four cores waits for the one that runs, and small ones wait behind it."""
+    script = str(filled.path / "fill.sh")
+    local("submit", "--cores=4", "--walltime=300", "--log=/dev/null", script)
+    assert "pending|4|300" in local("load")
+    plan = dask_hpc.plan(cores=4, walltime="11 min", shapes=SHAPES, batch="local", workers=1)
+    assert [row.forecast.first for row in plan.rows] == [pytest.approx(900, abs=10)] * 2
+    assert plan.why.startswith("no shape is known to start within 11 min")
+
+
 def test_what_was_asked_for_is_taken_where_it_starts_at_once(account: Account) -> None:
     """The first is the user's first choice; nothing is asked without shapes."""
     with account.cluster(cores=4, walltime="11 min", shapes=SHAPES) as cluster:
