@@ -201,6 +201,11 @@ def test_free_cores_say_nothing_of_gpus_and_of_directives() -> None:
         assert command is not None
         late = Output(command, 0, "", WAITING.all("sbatch")[1].stderr)
         assert found.ask(about, [late], THEN) is None
+    about = question("slurm", 3, gpus=1)  # how many would start with the first is not told
+    waits, alone = WAITING.all("sbatch")[:2]
+    soon = Output(alone.command, 0, "", alone.stderr.replace("09:35", "07:55"))
+    assert found.ask(about, [waits, soon], THEN) is None
+    assert found.read(about, [waits, soon], THEN).starts == (Start(1, 0.0), Start(2, 7790.0))
 
 
 # -- Grid Engine ----------------------------------------------------------------------------------

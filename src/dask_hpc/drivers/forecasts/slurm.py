@@ -45,9 +45,9 @@ def ask(question: Question, heard: Sequence[Output], now: float) -> Command | No
     if _begins(alone) is None:
         return None
     if _soon(alone, now):
-        return _FREE if question.jobs > 1 and not more else None
+        return _FREE if question.jobs > 1 and not more and _is_plain(question.spec) else None
     if not more:
-        return _FREE if _is_plain(question.spec) else None
+        return _FREE if _is_plain(question.spec) and question.spec.walltime else None
     room = fitting(_rooms(more[0].stdout, question.spec.queue), question.spec)
     return _PLANNED if room and len(more) == 1 else None
 
@@ -81,14 +81,14 @@ def read(question: Question, heard: Sequence[Output], now: float) -> Forecast:
 
 
 def _is_plain(spec: JobSpec) -> bool:
-    """Whether free cores and memory tell that it fits, and its walltime when it would be over."""
-    return spec.walltime is not None and not spec.gpus and not spec.directives
+    """Whether free cores and memory tell that it fits."""
+    return not (spec.gpus or spec.directives or spec.options)
 
 
 def _before_others(spec: JobSpec, nodes: str, planned: str, now: float) -> int:
     """Jobs that fit in before the first job that waits is planned to start, on any such node.
 
-    None where no start is planned: then it is something else that ours would wait for.
+    None do where no start is planned: then it is something else that ours would wait for.
     """
     ours = {host for host, partition in _places(nodes) if _is_ours(partition, spec.queue)}
     beside = {partition.removesuffix("*") for host, partition in _places(nodes) if host in ours}
