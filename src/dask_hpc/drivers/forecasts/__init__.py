@@ -7,11 +7,12 @@ reader never raises over what it does not understand: what is not told is not kn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Protocol, cast
 
 from dask_hpc.drivers.base import Command, Driver, Output
+from dask_hpc.drivers.script import all_directives
 from dask_hpc.model.forecast import Forecast
 from dask_hpc.model.job import JobSpec
 
@@ -47,6 +48,11 @@ class Question:
     driver: Driver
     spec: JobSpec
     jobs: int
+
+    def directives(self, *without: str) -> list[str]:
+        """Directives of a job, without generated ones that have nothing to do with its start."""
+        spec = replace(self.spec, directives_skip=(*self.spec.directives_skip, *without))
+        return all_directives(spec, self.driver)
 
 
 class Forecaster(Protocol):

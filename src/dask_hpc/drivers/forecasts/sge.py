@@ -15,7 +15,7 @@ from dask_hpc.drivers.base import Command, Output
 from dask_hpc.drivers.forecasts import Question
 from dask_hpc.drivers.forecasts.rooms import Room, failed, fitting
 from dask_hpc.drivers.queues.words import seconds
-from dask_hpc.drivers.script import arguments
+from dask_hpc.drivers.script import split
 from dask_hpc.drivers.sge_reading import verdict
 from dask_hpc.model.forecast import Forecast, starts
 from dask_hpc.model.job import JobSpec
@@ -59,7 +59,7 @@ def read(question: Question, heard: Sequence[Output], now: float) -> Forecast:  
 
 
 def _try(question: Question, how: str) -> Command:
-    options = arguments(question.spec, question.driver)
+    options = [word for line in question.directives("-notify") for word in split(line)]
     return Command(("qsub", "-w", how, *options, "-b", "y", "/bin/true"), _HIDE)
 
 

@@ -16,7 +16,7 @@ from dask_hpc.drivers import slurm_words as words
 from dask_hpc.drivers.base import Command, Output
 from dask_hpc.drivers.forecasts import Question
 from dask_hpc.drivers.forecasts.rooms import Room, failed, fitting
-from dask_hpc.drivers.script import all_directives, split
+from dask_hpc.drivers.script import split
 from dask_hpc.model.forecast import Forecast, starts
 from dask_hpc.model.job import JobSpec
 
@@ -103,7 +103,7 @@ def _before_others(spec: JobSpec, nodes: str, planned: str, now: float) -> int:
 
 
 def _alone(question: Question) -> Command:
-    return _test(all_directives(question.spec, question.driver))
+    return _test(question.directives("--signal"))
 
 
 def _together(question: Question) -> Command | None:
@@ -111,7 +111,7 @@ def _together(question: Question) -> Command | None:
     spec, jobs = question.spec, question.jobs
     if jobs == 1 or "job_mem" in spec.options:  # as the user wrote it, for a node
         return None
-    lines = all_directives(spec, question.driver)
+    lines = question.directives("--signal")
     if spec.nodes > 1:
         nodes = f"--nodes={jobs * spec.nodes}"
         return _test([nodes if line.startswith("--nodes=") else line for line in lines])
