@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask.config
 import pytest
-from distributed import Client, Event, Nanny, wait
+from distributed import Client, Event, Lock, Nanny, wait, worker_client
 from distributed.core import Status
 
 from dask_hpc.cluster.joining import HeadScheduler
@@ -32,7 +32,7 @@ async def until(true: Callable[[], object], seconds: float = 20) -> None:
 
 @dataclass
 class Engine:
-    """A scheduler, its workers in processes, a client, and a file in which tasks note their runs."""
+    """A scheduler, workers in processes, a client, and a file in which tasks note their runs."""
 
     scheduler: HeadScheduler
     workers: SchedulerWorkers
@@ -46,7 +46,7 @@ class Engine:
             Nanny(self.scheduler.address, name=name, nthreads=1, memory_limit=0) for name in names
         ]
         for nanny in await asyncio.gather(*nannies):
-            self.stack.push_async_callback(nanny.close)
+            self.stack.push_async_callback(nanny.close, timeout=1)  # threads may go on
         await until(lambda: {str(ws.name) for ws in self.scheduler.running} >= set(names))
 
     def address(self, name: str) -> str:
@@ -65,14 +65,12 @@ class Engine:
     async def begun(self, name: str) -> None:
         await until(lambda: self.runs()[name])
 
-    def work(
-        self, name: str, seconds: float = 0.0, *, on: str | None = None, **options: Any
-    ) -> Any:
+    def work(self, name: str, seconds: float = 0.0, *, on: str | None = None) -> Any:
         """Submit a task; it is sent to a worker, which does not have to run it."""
-        where: dict[str, Any] = {} if on is None else {"workers": [self.address(on)]}
-        return self.client.submit(
-            note, str(self.notes), name, seconds, key=name, allow_other_workers=True, **where
-        )
+        where: dict[str, Any] = {}
+        if on is not None:
+            where = {"workers": [self.address(on)], "allow_other_workers": True}
+        return self.client.submit(note, str(self.notes), name, seconds, key=name, **where)
 
 
 def note(path: str, name: str, seconds: float = 0.0) -> str:
@@ -82,16 +80,15 @@ def note(path: str, name: str, seconds: float = 0.0) -> str:
     return name
 
 
-def held(path: str, name: str) -> str:
-    note(path, name)
-    Event(f"go-{name}").wait(50)
-    return name
-
-
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
-    quiet = {"distributed.scheduler.work-stealing": False, "distributed.admin.log-length": 0}
-    with dask.config.set(quiet):
+    # Tasks stay where they are sent, until the drain moves them.
+    settings = {
+        "distributed.scheduler.work-stealing": False,
+        "distributed.scheduler.locks.lease-timeout": "2s",
+        "distributed.scheduler.locks.lease-validation-interval": "500ms",
+    }
+    with dask.config.set(settings):
         async with AsyncExitStack() as stack:
             scheduler = await stack.enter_async_context(
                 HeadScheduler(
@@ -170,3 +167,199 @@ async def test_what_cannot_end_in_time_starts_elsewhere_in_time(engine: Engine) 
     running.release()
     await until(lambda: "running" not in engine.scheduler.tasks)
     assert {name for name, runs in engine.runs().items() if runs > 1} == {"running"}
+
+
+async def test_two_of_three_leave_at_once(engine: Engine) -> None:
+    """Neither is given what the other hands over, not even what both hold."""
+    await engine.start("a", "b", "c")
+    results = [engine.work(f"{on}-{number}", on=on) for number in range(20) for on in ("a", "b")]
+    await wait(results)
+    both = await engine.client.scatter({"both": bytes(1000)}, workers=[engine.address("a")])
+    await engine.client.replicate(list(both.values()), workers=[engine.address("b")])
+    running = [engine.work(f"running-{on}", 1, on=on) for on in ("a", "b")]
+    await engine.begun("running-a")
+    await engine.begun("running-b")
+    retiring = [engine.workers.retire({name}, force=False) for name in ("a", "b")]
+    assert await asyncio.gather(*retiring) == [{"a"}, {"b"}]
+    assert await engine.client.gather(running) == ["running-a", "running-b"]
+    assert len(await engine.client.gather(results)) == 40
+    assert await both["both"] == bytes(1000)
+    assert set(engine.runs().values()) == {1}
+    assert engine.workers.keys_lost == 0
+
+
+async def test_the_only_worker_works_on_until_another_joins(engine: Engine) -> None:
+    """Then it hands over, and goes."""
+    await engine.start("a")
+    first = [engine.work(f"first-{number}", 0.01) for number in range(20)]
+    await wait(first)
+    retiring = asyncio.create_task(
+        engine.workers.retire({"a"}, force=False, deadline=time.time() + 50)
+    )
+    more = [engine.work(f"more-{number}", 0.01) for number in range(20)]
+    await wait(more)
+    assert not retiring.done()
+    await engine.start("b")
+    assert await retiring == {"a"}
+    assert len(await engine.client.gather([*first, *more])) == 40
+    assert set(engine.runs().values()) == {1}
+
+
+async def test_the_only_worker_stays_without_a_deadline(engine: Engine) -> None:
+    """With its results, and takes tasks again; with nothing on it, it goes."""
+    await engine.start("a")
+    result = engine.work("result")
+    await wait([result])
+    assert await engine.workers.retire({"a"}, force=False) == set()
+    assert engine.status("a") is Status.running
+    assert await engine.work("more") == "more"
+    result.release()
+    await until(lambda: not engine.scheduler.tasks)
+    assert await engine.workers.retire({"a"}, force=False) == {"a"}
+
+
+async def test_a_deadline_passes_without_anybody_to_hand_over_to(engine: Engine) -> None:
+    """It is in service to the end."""
+    await engine.start("a")
+    running = engine.work("running", 2)
+    await engine.begun("running")
+    assert await engine.workers.retire({"a"}, force=False, deadline=time.time() + 0.5) == set()
+    assert engine.status("a") is Status.running
+    assert await running == "running"
+
+
+async def test_force_takes_no_time(engine: Engine) -> None:
+    """No workers at all are wanted: nothing is waited for, and that is not counted as a loss."""
+    await engine.start("a", "b")
+    result = engine.work("result", on="a")
+    await wait([result])
+    running = engine.work("running", 30, on="a")
+    await engine.begun("running")
+    async with asyncio.timeout(5):
+        assert await engine.workers.retire({"a", "b"}, force=True) == {"a", "b"}
+    assert (engine.workers.keys_lost, engine.workers.tasks_rerun) == (0, 0)
+    assert not running.done()
+
+
+async def test_a_worker_that_dies_on_its_way_is_gone(engine: Engine) -> None:
+    """What was on it is counted, runs again, and nothing is left of the drain."""
+    await engine.start("a", "b")
+    running = engine.work("running", 30, on="a")
+    await engine.begun("running")
+    retiring = asyncio.create_task(
+        engine.workers.retire({"a"}, force=False, deadline=time.time() + 50)
+    )
+    await until(lambda: engine.status("a") is Status.closing_gracefully)
+    os.kill(engine.scheduler.workers[engine.address("a")].pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        assert await retiring == {"a"}
+    await until(lambda: engine.runs()["running"] == 2)
+    assert engine.workers.tasks_rerun == 1
+    assert not engine.workers._draining._leaving
+    running.release()
+
+
+async def test_a_drain_that_is_given_up_leaves_nothing(engine: Engine) -> None:
+    """The worker takes tasks again, and no policy of the memory manager moves its results."""
+    await engine.start("a", "b")
+    everything = await busy(engine, 2)
+    manager = engine.scheduler.extensions["amm"]
+    before = set(manager.policies)
+    retiring = asyncio.create_task(engine.workers.retire({"a"}, force=False))
+    await wait(everything[1])
+    retiring.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await retiring
+    await until(lambda: engine.status("a") is Status.running)
+    assert manager.policies == before
+    only = engine.client.submit(note, str(engine.notes), "only", workers=["a"], key="only")
+    assert await only == "only"
+    await check(engine, everything)
+    assert set(engine.runs().values()) == {1}
+
+
+async def test_a_second_word_brings_the_deadline_forward(engine: Engine) -> None:
+    """Two that ask for the same worker both hear of its end."""
+    await engine.start("a", "b")
+    running = engine.work("running", 30, on="a")
+    await engine.begun("running")
+    first = asyncio.create_task(engine.workers.retire({"a"}, force=False))
+    await until(lambda: engine.status("a") is Status.closing_gracefully)
+    second = engine.workers.retire({"a"}, force=False, deadline=time.time() + MARGIN + 0.5)
+    async with asyncio.timeout(8):
+        assert await asyncio.gather(first, second) == [{"a"}, {"a"}]
+    assert engine.workers.tasks_rerun == 1
+    running.release()
+
+
+def with_a_client(path: str, name: str) -> list[str]:
+    note(path, name)
+    with worker_client() as client:
+        Event("others").wait(20)
+        keys = [f"{name}-{number}" for number in range(5)]
+        return client.gather([client.submit(note, path, key, key=key) for key in keys])
+
+
+async def test_a_task_that_starts_others_is_waited_for(engine: Engine) -> None:
+    """It has left its thread, and is not on its worker's hands; its tasks run elsewhere."""
+    await engine.start("a", "b")
+    task = engine.client.submit(
+        with_a_client, str(engine.notes), "parent", workers=["a"], key="parent"
+    )
+    await engine.begun("parent")
+    await until(lambda: engine.scheduler.workers[engine.address("a")].long_running)
+    retiring = asyncio.create_task(engine.workers.retire({"a"}, force=False))
+    await until(lambda: engine.status("a") is Status.closing_gracefully)
+    await Event("others").set()
+    assert await retiring == {"a"}
+    assert await task == [f"parent-{number}" for number in range(5)]
+    assert set(engine.runs().values()) == {1}
+
+
+class Counting:
+    """An actor."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self) -> int:
+        self.count += 1
+        return self.count
+
+
+async def test_an_actor_keeps_its_worker(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """It cannot move: with a deadline its worker works to the end, or until the actor is gone."""
+    await engine.start("a", "b")
+    future = engine.client.submit(Counting, actor=True, workers=["a"], key="actor")
+    actor = await future
+    assert await engine.workers.retire({"a"}, force=False) == set()
+    retiring = asyncio.create_task(
+        engine.workers.retire({"a"}, force=False, deadline=time.time() + 40)
+    )
+    assert [await actor.add() for _ in range(3)] == [1, 2, 3]
+    assert await engine.client.submit(note, str(engine.notes), "x", workers=["a"]) == "x"
+    told = [record for record in caplog.records if "actors" in record.getMessage()]
+    assert len(told) == 2  # once for each retirement
+    assert not retiring.done()
+    del actor
+    future.release()
+    assert await retiring == {"a"}
+
+
+async def test_a_lock_of_a_task_that_is_moved_is_free_again(engine: Engine) -> None:
+    """The worker of the first run cannot give it back any more: the engine's lease runs out."""
+    await engine.start("a", "b")
+    task = engine.client.submit(
+        locked, str(engine.notes), 3.0, workers=["a"], allow_other_workers=True, key="locked"
+    )
+    await engine.begun("locked")
+    deadline = time.time() + MARGIN + 0.5
+    assert await engine.workers.retire({"a"}, force=False, deadline=deadline) == {"a"}
+    async with asyncio.timeout(40):
+        assert await task == "locked"
+    assert engine.runs()["locked"] == 2
+
+
+def locked(path: str, seconds: float) -> str:
+    with Lock("one"):
+        return note(path, "locked", seconds)
