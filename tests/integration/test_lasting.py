@@ -136,6 +136,11 @@ async def test_a_task_stays_where_it_must_run(engine: Engine) -> None:
     engine.near_ends_in(60)
     futures = engine.submit("long", 3, workers=["near"])
     assert await engine.ran_on(futures) == {"near": 3}
+    futures = engine.submit("long-if-so", 3, workers=["near"], allow_other_workers=True)
+    assert await engine.ran_on(futures) == {"near": 3}
+    engine.scheduler.task_prefixes["long-if-so"].duration_average = 100.0
+    futures = engine.submit("long-if-so-2", 1, workers=["near"], allow_other_workers=True)
+    assert await engine.ran_on(futures) == {"far": 1}
 
 
 async def test_one_that_ends_soon_takes_what_it_can_end_from_the_queue(engine: Engine) -> None:

@@ -13,8 +13,6 @@ import math
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from enum import Enum
 
 from distributed import Scheduler
 from distributed.active_memory_manager import (
@@ -27,6 +25,7 @@ from distributed.core import Status
 from distributed.scheduler import TaskState, WorkerState
 
 from dask_hpc.cluster.asking import Questions
+from dask_hpc.cluster.leaving import Hold, Leaving, cut_off
 from dask_hpc.control.drain import Task, hand_over_time, outlives
 
 logger = logging.getLogger("dask_hpc")
@@ -38,46 +37,6 @@ _SHORT_BEAT, _LONG_BEAT, _LOOKS = 0.05, 1.0, 500
 #: Seconds between two rounds of a memory manager of our own, where the user runs none: the engine's
 #: own value for the one that it starts for the same reason.
 _ROUND = 2.0
-
-
-class Hold(Enum):
-    """Why a worker that is to go is kept in service for now."""
-
-    STARTING = "it has only just joined"
-    ACTORS = "it holds actors, which cannot move"
-    ALONE = "no other worker could take its tasks and results"
-    NEEDED = "a computation has its parts on it"  # a shuffle between workers, for one
-
-
-@dataclass(eq=False)
-class Leaving:
-    """A worker that is to go.
-
-    Parameters
-    ----------
-    ws
-        The worker.
-    deadline
-        Seconds since the epoch at which it is ended by force, or None.
-    """
-
-    ws: WorkerState
-    deadline: float | None
-    hold: Hold | None = None
-    stopped: float | None = None  # since when it takes no new tasks
-    closing: bool = False  # nothing is left on it, the engine closes it
-    over: bool = False  # nothing is left to do: it is gone, or stays
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: set[TaskState] = field(default_factory=set)
-    running: set[TaskState] = field(default_factory=set)  # of those, what had begun
-    policy: RetireWorker | None = None
-    unfinished: int = 0  # tasks when the policy began
-
-    def left(self, now: float, bandwidth: float) -> float:
-        """Seconds until its results must be on their way; infinite without a deadline."""
-        if self.deadline is None:
-            return math.inf
-        return self.deadline - hand_over_time(self.ws.nbytes, bandwidth) - now
 
 
 class HandOver(RetireWorker):
@@ -207,6 +166,17 @@ class Draining:
         known = self._scheduler.workers.get(leaving.ws.address) is leaving.ws
         return not known or self._scheduler.status is not Status.running
 
+    def _end(self, leaving: Leaving) -> float | None:
+        """When it is ended by force, whether it has to go for that or for another reason."""
+        dates = (leaving.deadline, self.deadlines.get(leaving.ws.address))
+        return min((date for date in dates if date is not None), default=None)
+
+    def _left(self, leaving: Leaving, now: float) -> float:
+        """Seconds until its results must be on their way; infinite without a deadline."""
+        if (end := self._end(leaving)) is None:
+            return math.inf
+        return end - hand_over_time(leaving.ws.nbytes, self._scheduler.bandwidth) - now
+
     # -- who may go, who stays --------------------------------------------------------------------
 
     def staying(self) -> set[WorkerState]:
@@ -217,7 +187,8 @@ class Draining:
 
     def recipients(self, leaving: Leaving) -> set[WorkerState]:
         """Who is to have the results of a worker: who is there for a while after it, if anybody."""
-        leaves = time.time() if leaving.deadline is None else leaving.deadline
+        end = self._end(leaving)
+        leaves = time.time() if end is None else end
         staying = self.staying()
         lasting = {ws for ws in staying if outlives(self.deadlines.get(ws.address), leaves)}
         return lasting or staying
@@ -230,7 +201,7 @@ class Draining:
             return Hold.ACTORS
         if alone and (leaving.deadline is not None or ws.processing or ws.has_what):
             return Hold.ALONE
-        if vetoed and leaving.left(now, self._scheduler.bandwidth) > 0:
+        if vetoed and self._left(leaving, now) > 0:
             return Hold.NEEDED
         return None
 
@@ -300,13 +271,14 @@ class Draining:
 
     def _move(self, leaving: Leaving, now: float) -> None:
         """Start what cannot end in time elsewhere, now rather than after the deadline."""
-        left = leaving.left(now, self._scheduler.bandwidth)
+        left = self._left(leaving, now)
         if left == math.inf:
             return
         for ts in list(leaving.running):
             may_finish = self._seen(leaving, ts, now).may_finish(left)
             if not may_finish and (left <= 0 or self._others_can(ts)):
                 leaving.running.discard(ts)
+                leaving.abandoned = True
                 self.rerun += 1
                 logger.info("%s does not end on %s in time", ts.key, leaving.ws.name)
                 self._release(ts)
@@ -322,7 +294,8 @@ class Draining:
     def _others_can(self, ts: TaskState) -> bool:
         valid = self._scheduler.valid_workers(ts)
         staying = self.staying()
-        return bool(staying if valid is None else staying & valid)
+        anybody = valid is None or ts.loose_restrictions
+        return bool(staying if anybody else staying & valid)
 
     # -- its results, and its end -----------------------------------------------------------------
 
@@ -367,8 +340,11 @@ class Draining:
         A task of its own, which is never cancelled: the engine would leave its policies behind.
         """
         try:
+            for leaving in ready:
+                if leaving.abandoned:
+                    await cut_off(self._scheduler, leaving.ws, _STIMULUS)
             await self._scheduler.retire_workers(
-                workers=[leaving.ws.address for leaving in ready],
+                workers=[leaving.ws.address for leaving in ready if not leaving.abandoned],
                 close_workers=True,
                 remove=True,
                 stimulus_id=_STIMULUS,

@@ -70,7 +70,10 @@ class LastingScheduler(GuardedScheduler):
         """See the engine's; without those that end too early, unless there are no others."""
         valid: set[WorkerState] | None = super().valid_workers(ts)
         if self._ends and (short := self._too_short(ts)):
-            return ((self.running if valid is None else valid) - short) or valid
+            others = self.running - short
+            if valid is None:
+                return others or None
+            return (valid - short) or (others if ts.loose_restrictions else None) or valid
         return valid
 
     # -- tasks without dependencies, of which there are many: the engine asks no valid_workers -----

@@ -16,6 +16,7 @@ from distributed.scheduler import WorkerState
 
 from dask_hpc.cluster.draining import Draining
 from dask_hpc.cluster.lasting import LastingScheduler
+from dask_hpc.cluster.leaving import cut_off
 from dask_hpc.control.drain import hand_over_time
 
 #: What the end of a worker is called that the user wanted, with whatever it held.
@@ -152,14 +153,13 @@ class SchedulerWorkers:
         return set(names) - {str(ws.name) for ws in self._scheduler.workers.values()}
 
     async def _dismiss(self, workers: Collection[WorkerState]) -> None:
-        addresses = [ws.address for ws in workers]
+        # Copies first: workers that somebody started by hand stay.
         await self._scheduler.retire_workers(
-            workers=addresses, close_workers=True, remove=True, stimulus_id=_TO_ZERO
+            workers=[ws.address for ws in workers], remove=False, stimulus_id=_TO_ZERO
         )
-        for address in addresses:
-            await self._scheduler.remove_worker(
-                address=address, stimulus_id=_TO_ZERO, expected=True
-            )
+        for ws in workers:
+            if self._scheduler.workers.get(ws.address) is ws:
+                await cut_off(self._scheduler, ws, _TO_ZERO)
 
     def _of(self, names: Collection[str]) -> list[WorkerState]:
         wanted = set(names)
