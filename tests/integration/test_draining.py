@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
+import signal
 import time
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dask.config
 import psutil
 import pytest
-from distributed import Client, Event, Lock, Nanny, wait, worker_client
+from distributed import Client, Event, Lock, Nanny, Worker, wait, worker_client
 from distributed.core import Status
 
 from dask_hpc.cluster.joining import HeadScheduler
@@ -52,6 +55,13 @@ class Engine:
         for nanny in await asyncio.gather(*nannies):
             self.stack.push_async_callback(nanny.close, timeout=1)  # threads may go on
         await until(lambda: {str(ws.name) for ws in self.scheduler.running} >= set(names))
+
+    async def start_here(self, name: str) -> None:
+        """Start a worker in this process, which takes less time."""
+        options = {"nthreads": 2, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
+        worker = await Worker(self.scheduler.address, name=name, **options)
+        self.stack.push_async_callback(worker.close)
+        await until(lambda: self.status(name) is Status.running)
 
     def address(self, name: str) -> str:
         return next(ws.address for ws in self.scheduler.workers.values() if ws.name == name)
@@ -491,3 +501,31 @@ def noted(block: Any, name: str, path: str, block_info: Any = None) -> Any:
     number = max(block_info[0]["chunk-location"])
     note(path, f"{name}-{number}", 0.2)
     return block
+
+
+def step(path: str, name: str, *_: Any) -> str:
+    return note(path, name, random.random() * 0.05)
+
+
+async def test_workers_come_and_go_under_load(tmp_path: Path) -> None:
+    """One leaves as another comes, again and again: every task of a graph runs once."""
+    notes, width, rounds = str(tmp_path / "notes"), 60, 6
+    async with engine_with(tmp_path, **{"distributed.scheduler.work-stealing": True}) as engine:
+        for name in ("w0", "w1", "w2"):
+            await engine.start_here(name)
+        submit, last = engine.client.submit, list[Any]()
+        for come in range(rounds):
+            await engine.start_here(f"w{come + 3}")
+            last = [
+                submit(step, notes, f"t{come}-{n}", *last[n : n + 3], key=f"t{come}-{n}")
+                for n in range(width)
+            ]
+            leaving = engine.scheduler.workers[engine.address(f"w{come}")]
+            await until(lambda ws=leaving: len(ws.processing) > ws.nthreads)
+            deadline = None if come % 2 else time.time() + 50
+            left = await engine.workers.retire({f"w{come}"}, force=False, deadline=deadline)
+            assert left == {f"w{come}"}
+        assert len(await engine.client.gather(last)) == width
+        assert len(engine.runs()) == width * rounds
+        assert set(engine.runs().values()) == {1}
+        assert (engine.workers.tasks_rerun, engine.workers.keys_lost) == (0, 0)
