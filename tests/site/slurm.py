@@ -61,3 +61,16 @@ def counted_commands(
     found: Counter[str] = Counter()
     yield found
     found.update(record.read_text().split())
+
+
+def job_state(job: str) -> str:
+    """How a job ended, once the accounting knows."""
+    found = ""
+
+    def ended() -> bool:
+        nonlocal found
+        found = run("sacct", "-n", "-X", "-P", "-j", job, "-o", "State").strip()
+        return found not in ("", "RUNNING", "COMPLETING", "PENDING")
+
+    wait_until(ended, 60, f"job {job} has ended")
+    return found

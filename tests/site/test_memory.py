@@ -21,7 +21,7 @@ from dask_hpc import SLURMCluster
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.security import ensure_identity
 from dask_hpc.node.cgroups import own_groups
-from tests.site.slurm import queue, run, wait_until
+from tests.site.slurm import job_state, queue, run, wait_until
 
 pytestmark = [
     pytest.mark.slurm,
@@ -71,18 +71,6 @@ def kernel_kills() -> int:
     assert "job_" in groups.directories[0]
     texts = [Path(each, "memory.oom_control").read_text() for each in groups.directories[:3]]
     return max(int(text.split("oom_kill ")[1]) for text in texts)
-
-
-def job_state(job: str) -> str:
-    found = ""
-
-    def ended() -> bool:
-        nonlocal found
-        found = run("sacct", "-n", "-X", "-P", "-j", job, "-o", "State").strip()
-        return found not in ("", "RUNNING", "COMPLETING", "PENDING")
-
-    wait_until(ended, 60, f"job {job} has ended")
-    return found
 
 
 def restarts(client: Client) -> int:
