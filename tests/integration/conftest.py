@@ -28,6 +28,9 @@ TLS_KEYS = ["ca-file"] + [
     f"{role}.{part}" for role in ("scheduler", "worker", "client") for part in ("cert", "key")
 ]
 
+#: No identity, whatever the configuration of who runs the tests says.
+PLAIN: dict[str, object] = {f"distributed.comm.tls.{key}": None for key in TLS_KEYS}
+
 
 @pytest.fixture
 def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:

@@ -22,6 +22,7 @@ from distributed.core import Status
 from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.workers import SchedulerWorkers
 from dask_hpc.control.drain import MARGIN
+from tests.integration.conftest import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -121,6 +122,7 @@ def held(path: str, name: str) -> str:
 async def engine_with(path: Path, **settings: Any) -> AsyncIterator[Engine]:
     # Tasks stay where they are sent, until the drain moves them.
     settings = {
+        **PLAIN,
         "distributed.scheduler.work-stealing": False,
         "distributed.scheduler.locks.lease-timeout": "2s",
         "distributed.scheduler.locks.lease-validation-interval": "500ms",

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import dask.config
 import pytest
 from distributed import Client, Event, Worker, get_worker, wait
+from distributed.core import Status
 
 from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.workers import SchedulerWorkers
 from dask_hpc.control.drain import MARGIN
+from tests.integration.conftest import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -45,7 +47,11 @@ class Engine:
     async def start(self, *names: str) -> None:
         for name in names:
             self.running[name] = await Worker(
-                self.scheduler.address, name=name, nthreads=1, dashboard_address="127.0.0.1:0"
+                self.scheduler.address,
+                name=name,
+                nthreads=1,
+                memory_limit=0,
+                dashboard_address="127.0.0.1:0",
             )
         async with asyncio.timeout(10):
             while len(self.scheduler.running) < len(self.running):
@@ -65,7 +71,11 @@ class Engine:
 
 @asynccontextmanager
 async def engine_with(**settings: Any) -> AsyncIterator[Engine]:
-    settings = {"distributed.scheduler.default-task-durations": DURATIONS, **settings}
+    settings = {
+        **PLAIN,
+        "distributed.scheduler.default-task-durations": DURATIONS,
+        **settings,
+    }
     with dask.config.set(settings):
         async with AsyncExitStack() as stack:
             scheduler = await stack.enter_async_context(
@@ -171,6 +181,23 @@ async def test_nothing_waits_for_a_worker_that_is_gone(engine: Engine, hears: bo
         engine.near_ends_in(60)
     async with asyncio.timeout(10):
         assert await engine.ran_on(held) == {"near": 10}
+
+
+async def test_nothing_waits_for_a_worker_that_takes_no_tasks(engine: Engine) -> None:
+    """It may do so without a word: its memory is full, or it is drained."""
+    await engine.start("near", "far")
+    engine.near_ends_in(60)
+    held = engine.submit("long", 10, event="go")
+    async with asyncio.timeout(10):
+        while len(engine.scheduler.queued) < 8:
+            await asyncio.sleep(0.01)
+    engine.running["far"].status = Status.paused
+    async with asyncio.timeout(10):
+        while len(engine.scheduler.workers[engine.running["near"].address].processing) < 2:
+            await asyncio.sleep(0.01)
+    await Event("go").set()
+    engine.running["far"].status = Status.running
+    await wait(held)
 
 
 async def test_results_go_to_those_that_stay_longest(engine: Engine) -> None:
