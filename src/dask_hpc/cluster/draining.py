@@ -25,7 +25,7 @@ from distributed.core import Status
 from distributed.scheduler import TaskState, WorkerState
 
 from dask_hpc.cluster.asking import Questions
-from dask_hpc.cluster.leaving import Hold, Leaving, cut_off
+from dask_hpc.cluster.way_out import Hold, Leaving, cut_off
 from dask_hpc.control.drain import Task, hand_over_time, outlives
 
 logger = logging.getLogger("dask_hpc")

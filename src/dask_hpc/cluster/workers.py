@@ -16,7 +16,7 @@ from distributed.scheduler import WorkerState
 
 from dask_hpc.cluster.draining import Draining
 from dask_hpc.cluster.lasting import LastingScheduler
-from dask_hpc.cluster.leaving import cut_off
+from dask_hpc.cluster.way_out import cut_off
 from dask_hpc.control.drain import hand_over_time
 
 #: What the end of a worker is called that the user wanted, with whatever it held.
