@@ -84,6 +84,8 @@ class Job:
         self.submitted = now
         self.started: float | None = None
         self.ended: float | None = None
+        self.expected: float | None = None  # when it should start, while it waits
+        self.deadline: float | None = None  # when it will be ended, while it runs
         self.node = ""
         self.lives = 0  # how often it started
         self.vanished = False  # neither listed nor recorded

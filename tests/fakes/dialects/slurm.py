@@ -203,9 +203,9 @@ class Slurm(Dialect):
             if not core.listed(job):
                 continue
             reason = self._reason(array, job)
-            started = job.started if job.live else job.started or job.ended
+            started = job.started or job.expected if job.live else job.started or job.ended
             limit = array.request.walltime or YEAR
-            ended = job.ended if not job.live else started and started + limit
+            ended = job.ended if not job.live else job.deadline or (started and started + limit)
             start, end = stamp(started, ISO) or "N/A", stamp(ended, ISO) or "N/A"
             node = job.node
             head = f"{array.number}_{job.index}|{STATE[job.state]}|{node}"
