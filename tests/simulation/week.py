@@ -277,7 +277,8 @@ class Week:
             self.machine.release(claim)
         self.machine.site = replace(self.machine.site, max_running=None, max_submit=None)
         wanted = min(self.controller.wanted[POOL], self._room())
-        await self._scale(wanted)
+        if wanted < self.controller.wanted[POOL]:
+            await self._scale(wanted)
         await asyncio.sleep(SETTLE)
         if self.controller.problem is not None:
             await self._scale(wanted)
