@@ -90,7 +90,7 @@ class Machine(Core):
         self.on_cancel: Callable[[Array, Job], None] = lambda _array, _job: None
         self.on_change: Callable[[Array, Job], None] = lambda _array, _job: None
         self._chance = chance
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._next: asyncio.TimerHandle | None = None
         self.requeues = 0
         self._my_running = 0
@@ -151,7 +151,7 @@ class Machine(Core):
             self._forget_timers(claim)
             self.on_end(claim, how)
             needs = self.site.grace if stubborn else self._chance.uniform(0.2, 3.0)
-            claim.timers.append(self._loop.call_later(needs, self.finish, claim, how))
+            claim.timers.append(self.loop.call_later(needs, self.finish, claim, how))
         elif job.state in (c.PENDING, c.HELD):
             claim.group.waiting.pop(claim, None)
             self.finish(claim, how)
@@ -182,13 +182,13 @@ class Machine(Core):
         claim.job.deadline = None
         self.requeue(claim.job)
         self.requeues += 1
-        claim.eligible = self._loop.time() + self.site.requeue_wait
+        claim.eligible = self.loop.time() + self.site.requeue_wait
         group = Group(claim.group.nodes, claim.group.cores, claim.group.walltime, mine=True)
         group.without, claim.group = claim.group.without, group
         group.waiting[claim] = None
         self.queue.append(group)
         self._tell(claim)
-        claim.timers.append(self._loop.call_at(claim.eligible, self.look))
+        claim.timers.append(self.loop.call_at(claim.eligible, self.look))
 
     def hold_claim(self, claim: Claim) -> None:
         if claim.job is not None and claim.job.state == c.PENDING:
@@ -228,7 +228,7 @@ class Machine(Core):
     def look(self) -> None:
         """Look soon at what can start; many reasons to look make one look."""
         if self._next is None:
-            self._next = self._loop.call_later(self.site.interval, self._look)
+            self._next = self.loop.call_later(self.site.interval, self._look)
 
     def _look(self) -> None:
         self._next = None
@@ -243,7 +243,7 @@ class Machine(Core):
         self, group: Group, reserved: tuple[float, frozenset[int]] | None
     ) -> Claim | None:
         """Start what fits; the first claim that does not."""
-        now, started, blocked = self._loop.time(), [], None
+        now, started, blocked = self.loop.time(), [], None
         late = reserved is not None and now + group.walltime > reserved[0]
         kept = reserved[1] if reserved is not None and late else frozenset()
         without = group.without | kept
@@ -275,19 +275,19 @@ class Machine(Core):
         )
         reserved = self.nodes.reserve(group.nodes, group.cores, ends)
         if claim.job is not None and reserved[0] < float("inf"):
-            epoch = time.time() - self._loop.time()
+            epoch = time.time() - self.loop.time()
             claim.job.expected = epoch + reserved[0]
             self._tell(claim)
         return reserved
 
     def _start(self, claim: Claim, nodes: list[int]) -> None:
         self.nodes.take(nodes, claim.group.cores)
-        claim.nodes, claim.started = nodes, self._loop.time()
+        claim.nodes, claim.started = nodes, self.loop.time()
         self.running[claim] = None
-        timer = self._loop.call_later(claim.group.walltime, self._expire, claim)
+        timer = self.loop.call_later(claim.group.walltime, self._expire, claim)
         claim.timers.append(timer)
         if claim.job is None:
-            end = self._loop.call_later(claim.runtime or 0.0, self.finish, claim, c.COMPLETED)
+            end = self.loop.call_later(claim.runtime or 0.0, self.finish, claim, c.COMPLETED)
             claim.timers.append(end)
             return
         self._my_running += 1
