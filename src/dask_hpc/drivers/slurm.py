@@ -7,6 +7,7 @@ commands printed (tests/drivers/transcripts/slurm).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 MIB = 1024**2
+#: Lines of squeue that are remembered as read: most jobs are listed again as they were.
+ROWS = 1 << 15
 
 # A wrapper may print anything around sbatch's line; without its end an id may be cut: 1 of 112.
 _ID = re.compile(
@@ -110,17 +113,26 @@ class Slurm(Driver):
         jobs: dict[JobId, JobStatus] = {}
         names: dict[str, str] = {}
         for line in output.stdout.splitlines():
-            element, *fields = line.strip().split("|", 6)
-            match = words.ELEMENT.match(element)
-            if len(fields) != 6 or match is None:  # noqa: PLR2004  (chatter of a wrapper)
-                continue
-            if match[0] != element:
-                raise BatchSystemUnavailable(f"squeue cut the jobs of an array short: {element}")
-            state, node, start, end, name, reason = fields
-            names[name] = match[1]  # also of an array without elements: cancelled as it waited
-            status = self._status(state, reason, "", node, (start, end))
-            jobs.update(dict.fromkeys(words.elements(element), status))
+            if (row := self._row(line.strip())) is not None:
+                found, name, array, status = row
+                names[name] = array  # also of an array without elements: cancelled as it waited
+                for job in found:
+                    jobs[job] = status
         return Listing(jobs, names)
+
+    @classmethod
+    @lru_cache(maxsize=ROWS)
+    def _row(cls, line: str) -> tuple[tuple[JobId, ...], str, str, JobStatus] | None:
+        """Jobs, name, array and status of one line of squeue; None of a wrapper's chatter."""
+        element, *fields = line.split("|", 6)
+        match = words.ELEMENT.match(element)
+        if len(fields) != 6 or match is None:  # noqa: PLR2004
+            return None
+        if match[0] != element:
+            raise BatchSystemUnavailable(f"squeue cut the jobs of an array short: {element}")
+        state, node, start, end, name, reason = fields
+        status = cls._status(state, reason, "", node, (start, end))
+        return tuple(words.elements(element)), name, match[1], status
 
     def cancel(self, jobs: Collection[JobId], arrays: Mapping[str, int]) -> list[Command]:
         """See :meth:`Driver.cancel`: whole arrays by their id, parts as ``id_[ranges]``."""
@@ -162,11 +174,12 @@ class Slurm(Driver):
         """See :meth:`Driver.is_transient`."""
         return words.TRANSIENT.search(output.text) is not None
 
+    @classmethod
     def _status(
-        self, state: str, reason: str, exit_code: str, node: str, when: tuple[str, str]
+        cls, state: str, reason: str, exit_code: str, node: str, when: tuple[str, str]
     ) -> JobStatus:
         word = state.partition(" ")[0]  # sacct: "CANCELLED by 1001"
-        known = self.STATES.get(word, JobState.RUNNING)  # a new state is not an end
+        known = cls.STATES.get(word, JobState.RUNNING)  # a new state is not an end
         if known is JobState.PENDING and words.HELD.match(reason):
             known = JobState.HELD
         code, signal = words.exit_status(exit_code, known)
