@@ -179,6 +179,7 @@ class Ledger:
                 elif new.state.waiting and not old.state.waiting:
                     tracked.wait_again(index, now)
                 if not new.state.live:
+                    del tracked.alive[index]
                     ends.append(self._end(tracked, index, now))
         return changed, ends
 
@@ -263,25 +264,24 @@ class Ledger:
         kept
             Jobs not to be given up now.
         """
-        for name, tracked in self.arrays.items():
-            for index in tracked.live_indices():
-                held = sum(load.get(worker, 0.0) for worker in tracked.workers.get(index, ()))
-                key = JobKey(name, index)
+        for tracked in self.arrays.values():
+            for index, key in tracked.alive.items():
+                workers = tracked.workers.get(index, ()) if load else ()
+                held = sum(load.get(worker, 0.0) for worker in workers) if workers else 0.0
                 yield JobView(key, tracked.pool, tracked.phase(index), held, key in kept)
 
     def deadlines(self) -> dict[JobKey, float]:
         """When each job that runs is ended by force, in seconds since the epoch, where known."""
         return {
-            JobKey(name, index): deadline
-            for name, tracked in self.arrays.items()
-            for index in tracked.started
-            if tracked.status[index].state.live
-            and (deadline := tracked.deadline(index)) is not None
+            key: deadline
+            for tracked in self.arrays.values()
+            for index, key in tracked.alive.items()
+            if (deadline := tracked.deadline(index)) is not None
         }
 
     def live_jobs(self) -> int:
         """How many jobs are not known to have ended."""
-        return sum(len(tracked.live_indices()) for tracked in self.arrays.values())
+        return sum(len(tracked.alive) for tracked in self.arrays.values())
 
     def phases(self, pool: str | None = None) -> dict[Phase, int]:
         """How many jobs, of one pool or of all, are in each phase."""

@@ -85,10 +85,9 @@ class Outlook:
     def _look_ahead(
         self, deadlines: Mapping[JobKey, float], renewals: Mapping[str, Renewal]
     ) -> float:
-        turns = (
-            end - renewals[self._ledger.arrays[key.name].pool].longest
-            for key, end in deadlines.items()
-        )
+        arrays = self._ledger.arrays
+        longest = {pool: renewal.longest for pool, renewal in renewals.items()}
+        turns = (end - longest[arrays[key.name].pool] for key, end in deadlines.items())
         self._turn = min(turns, default=inf)
         return self._turn
 

@@ -44,13 +44,16 @@ class Tracked:
     why: Why = field(default_factory=Why)
     asked_why: float | None = None
 
+    alive: dict[int, JobKey] = field(default_factory=dict)  # not known to have ended
+
     def __post_init__(self) -> None:
         self.status = dict.fromkeys(self.submission.indices, _PENDING)
+        self.alive = {i: JobKey(self.submission.name, i) for i in self.submission.indices}
 
     @property
     def live(self) -> bool:
         """Whether any job of it may run or come to run."""
-        return any(status.state.live for status in self.status.values())
+        return bool(self.alive)
 
     def explained(self, status: JobStatus) -> JobStatus:
         """A status with what was learnt of why it waits, where the query does not tell."""
@@ -60,7 +63,7 @@ class Tracked:
 
     def live_indices(self) -> list[int]:
         """Indices of the jobs not known to have ended."""
-        return [index for index, status in self.status.items() if status.state.live]
+        return list(self.alive)
 
     def deadline(self, index: int) -> float | None:
         """When the batch system ends a job that runs, in seconds since the epoch; None: unknown.
@@ -70,16 +73,21 @@ class Tracked:
         """
         if index not in self.started:
             return None
-        ends = (self._limit(index), self.notice.get(index))
-        return min((end for end in ends if end is not None), default=None)
+        end, told = self._limit(index), self.notice.get(index)
+        if end is None or told is None:
+            return end if told is None else told
+        return min(end, told)
 
     def _limit(self, index: int) -> float | None:
         """When the walltime of a job that runs is over."""
         status = self.status[index]
-        start, end = (None, None) if status.state.waiting else (status.start, status.end)
-        if end is None and self.walltime is not None:
-            end = (self.started[index] if start is None else start) + self.walltime
-        return end
+        seen = not status.state.waiting
+        if seen and status.end is not None:
+            return status.end
+        if self.walltime is None:
+            return None
+        start = status.start if seen else None
+        return (self.started[index] if start is None else start) + self.walltime
 
     def sent_away(self, index: int) -> bool:
         """Whether a job that runs was told to go before its time: another one needs its place."""

@@ -38,18 +38,15 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
     GONE = "gone"  # ended, and the batch system no longer says how
 
-    @property
-    def live(self) -> bool:
-        """Whether the job may still run or is running."""
-        return self in _LIVE
-
-    @property
-    def waiting(self) -> bool:
-        """Whether the job has not started."""
-        return self in (JobState.PENDING, JobState.HELD)
+    #: Whether the job may still run or is running; whether it has not started.  Attributes and no
+    #: properties: they are asked for each of ten thousand jobs, several times a round.
+    live: bool
+    waiting: bool
 
 
-_LIVE = frozenset({JobState.PENDING, JobState.HELD, JobState.RUNNING, JobState.ENDING})
+for _state in JobState:
+    _state.waiting = _state.value in ("pending", "held")
+    _state.live = _state.waiting or _state.value in ("running", "ending")
 
 
 @dataclass(frozen=True, slots=True)
