@@ -108,20 +108,29 @@ class Outlook:
         epoch: float,
     ) -> list[JobView]:
         """Mark the jobs that are to be replaced, and those that must go."""
+        nearest = {pool: epoch + renewal.longest for pool, renewal in renewals.items()}
         early = {  # pools of which one job is to be replaced: others follow soon, and go along
             view.pool
             for view in views
-            if deadlines.get(view.key, inf) - epoch <= renewals[view.pool].lead(view.load)
+            if (end := deadlines.get(view.key, inf)) <= nearest[view.pool]
+            and end - epoch <= renewals[view.pool].lead(view.load)
         }
         marked = []
         for view in views:
             end, renewal = deadlines.get(view.key), renewals[view.pool]
-            if end is None:
-                marked.append(view)
+            if end is None or (end > nearest[view.pool] and not self._looked_at(view.key)):
+                marked.append(view)  # nothing is to be done about it yet
                 continue
             lead = renewal.lead(view.load) + (renewal.together if view.pool in early else 0.0)
             tracked = self._ledger.arrays[view.key.name]
             expiring = tracked.expires(view.key.index, end, near=end - epoch <= lead)
             due = tracked.sent_away(view.key.index) or end - epoch <= renewal.reserve(view.load)
-            marked.append(replace(view, deadline=end, expiring=expiring or due, due=due))
+            if expiring or due:
+                view = replace(view, deadline=end, expiring=True, due=due)  # noqa: PLW2901
+            marked.append(view)
         return marked
+
+    def _looked_at(self, key: JobKey) -> bool:
+        """Whether a job is marked already, or was told to go."""
+        tracked = self._ledger.arrays[key.name]
+        return key.index in tracked.expiring or key.index in tracked.notice
