@@ -141,7 +141,8 @@ class Desk(BatchClient):
         else:
             self._show(key, array.name, status)
         if not job.live:
-            age = 0.0 if "forgetful" in self.road.weather else JOB_AGE
+            forgotten = job.vanished or "forgetful" in self.road.weather
+            age = 0.0 if forgotten else JOB_AGE
             loop.call_later(lag + age, self._shown.pop, key, None)
 
     def _show(self, key: JobId, name: str, status: JobStatus) -> None:
@@ -197,7 +198,7 @@ class Desk(BatchClient):
                 JobId(str(number), job.index): status_of(job)
                 for number in sorted(arrays)
                 for job in self.machine.arrays[number].jobs.values()
-                if not job.live
+                if not job.live and self.machine.recorded(job)
             }
         )
 

@@ -130,7 +130,10 @@ class Machine(Core):
     def cancel(self, array: Array, indices: Iterable[int] | None = None) -> list[Job]:
         chosen = array.jobs if indices is None else [i for i in indices if i in array.jobs]
         live = [job for i in chosen if (job := array.jobs[i]) in self.claims]
+        part = len(live) < sum(job in self.claims for job in array.jobs.values())
         for job in live:
+            # Slurm 22.05 keeps no trace of elements that wait, unless the whole array is cancelled.
+            job.vanished = part and job.state in (c.PENDING, c.HELD)
             self.on_cancel(array, job)
             self.stop(self.claims[job], c.CANCELLED)
         return live

@@ -1,8 +1,8 @@
 """One script of an array, told the same way to a real Slurm and to the simulated machine.
 
-Seven jobs on four nodes that hold one each: one ends, one fails, one runs into its walltime, two are
-cancelled while they run and two while they wait.  Whoever listens through the driver must hear the
-same story in both.
+Seven jobs on four nodes that hold one each: one ends, one fails, one runs into its walltime, two
+are cancelled while they run and two while they wait.  Whoever listens through the driver must hear
+the same story in both.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Heard:
     granted
         Seconds from its start to the end that the batch system announced as it ran.
     ends
-        Its end as the records have it; of those cancelled as they waited there may be none.
+        Its end as the records have it; there is none of those cancelled as they waited.
     """
 
     stories: dict[int, list[JobState]] = field(default_factory=dict)
@@ -54,6 +54,9 @@ class Heard:
     ends: dict[int, tuple[JobState, int | None]] = field(default_factory=dict)
 
     def listen(self, jobs: dict[int, JobStatus]) -> None:
+        for index in self.stories.keys() - jobs.keys():
+            if self.stories[index][-1].live:
+                self.stories[index].append(JobState.GONE)
         for index, status in sorted(jobs.items()):
             story = self.stories.setdefault(index, [JobState.PENDING])
             if status.state is JobState.ENDING or status.state is story[-1]:

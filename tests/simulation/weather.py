@@ -125,15 +125,17 @@ class Weather:
     async def _others(self, machine: Machine) -> None:
         draw = self._chance["others"]
         site = machine.site
-        # Work arrives at about the rate at which the machine does it, so that queues come and go.
-        every = 900.0 * 6.0 / (site.nodes * site.cores)
+        # Work for three quarters of the machine, in fits and starts: queues come and go.
+        sizes = (1, 1, 1, 1, min(2, site.nodes), max(1, site.nodes // 2))
+        work = 750.0 * sum(sizes) / len(sizes) * 6.2
+        every = work / (0.75 * site.nodes * site.cores)
         while "others" in self:
             await asyncio.sleep(draw.expovariate(1.0 / every))
             runtime = min(draw.lognormvariate(6.0, 1.2), 7200.0)
             walltime = runtime * draw.choice((1.1, 2.0, 5.0, 10.0))
             if draw.random() < 0.03:
                 runtime = walltime  # killed at its limit
-            nodes = draw.choice((1, 1, 1, 1, 2, max(1, site.nodes // 2)))
+            nodes = draw.choice(sizes)
             cores = draw.choice((1, 2, 4, 8, site.cores))
             machine.submit_other(nodes, min(cores, site.cores), walltime, runtime)
 
