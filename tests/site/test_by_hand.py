@@ -102,3 +102,33 @@ def test_an_array_that_runs_before_its_scheduler_waits_for_it(folder: Path) -> N
     wait_until(lambda: len(list(folder.glob(logs))) == COUNT, SOON, "all jobs run")
     with scheduler(file):
         check(file)
+
+
+@pytest.mark.slurm
+def test_a_requeued_job_comes_back_as_itself_and_loses_no_data(folder: Path) -> None:
+    """Its workers have the names of before, its log has both lives."""
+    file = folder / "f.json"
+    worker = f"{shutil.which('dask-worker')} --scheduler-file {file} --memory-limit 0"
+    script = f"--wrap={worker} --name w$SLURM_ARRAY_TASK_ID"
+    options = ("--parsable", "--array=0-1", "--mem=300", "--requeue", "--open-mode=append")
+    with scheduler(file):
+        job = run("sbatch", *options, "-J", folder.name, f"--output={folder}/%a.log", script)
+        with Client(scheduler_file=str(file)) as client:
+            client.wait_for_workers(2, timeout=SOON)
+            before = addresses(client)
+            data = client.scatter({"x": 7}, workers=[before["w0"]])["x"]
+            run("scontrol", "requeue", f"{job.strip()}_0")
+            wait_until(lambda: list(addresses(client)) == ["w1"], 30, "it has left")
+            assert data.result(timeout=10) == 7
+            wait_until(lambda: set(addresses(client)) == {"w0", "w1"}, 90, "it is back")
+            assert addresses(client)["w0"] != before["w0"]
+            client.shutdown()
+    log = (folder / "0.log").read_text()
+    assert "SIGTERM: 1 workers leave, within" in log
+    assert log.count("1 workers joined") == 2
+
+
+def addresses(client: Client) -> dict[str, str]:
+    """Of each worker, by its name."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].items()
+    return {str(worker["name"]): address for address, worker in workers}
