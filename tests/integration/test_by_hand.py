@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -80,3 +81,36 @@ def test_a_scheduler_that_is_told_to_end_takes_its_workers_and_its_file_along(
         assert not file.exists()
         for worker in workers:
             assert worker.wait(20) == 0
+
+
+def test_a_worker_that_is_told_to_end_finishes_its_task_and_hands_over_its_data(
+    file: Path, tmp_path: Path
+) -> None:
+    """As in a cluster of ours: the task is not run again elsewhere."""
+    with hands.cluster(file, 2) as (_, *workers), Client(scheduler_file=str(file)) as client:
+        for worker in workers:
+            hands.started(worker)
+        told = client.scheduler_info(n_workers=-1)["workers"]
+        address = next(a for a, w in told.items() if f"-{workers[0].pid}-" in w["name"])
+        data = client.scatter({"x": [1, 2, 3]}, workers=[address])["x"]
+        gate = tmp_path / "gate"
+        task = client.submit(
+            gated, str(gate), str(tmp_path / "begun"), workers=[address], allow_other_workers=True
+        )
+        wait_until((tmp_path / "begun").exists)
+        workers[0].terminate()
+        assert workers[0].stderr is not None
+        assert any("workers leave" in line for line in workers[0].stderr)
+        gate.touch()
+        assert task.result(timeout=20) == 1
+        assert workers[0].wait(20) == 128 + signal.SIGTERM
+        assert data.result(timeout=20) == [1, 2, 3]
+
+
+def gated(gate: str, begun: str) -> int:
+    """Compute until a file is there; how often that was begun."""
+    with Path(begun).open("a") as runs:
+        runs.write("x")
+    while not Path(gate).exists():
+        time.sleep(0.02)
+    return len(Path(begun).read_text())

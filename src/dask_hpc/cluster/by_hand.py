@@ -6,6 +6,9 @@ import asyncio
 import getpass
 import signal
 import sys
+import time
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from distributed import Security
@@ -16,6 +19,7 @@ from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.listening import listening
 from dask_hpc.cluster.options import warn_insecure
 from dask_hpc.cluster.security import engine_security, ensure_identity
+from dask_hpc.cluster.workers import SchedulerWorkers
 from dask_hpc.launch import rendezvous
 from dask_hpc.node.protocol import scheme
 
@@ -73,6 +77,7 @@ async def run_scheduler(
         dashboard=dashboard_port is not None,
         dashboard_address=f"127.0.0.1:{dashboard_port or 0}",
     ) as scheduler:
+        _see_off(scheduler)
         rendezvous.write(
             path,
             scheduler.identity(),
@@ -92,6 +97,21 @@ async def run_scheduler(
         if path.exists() and rendezvous.read(path) == ours:  # another scheduler may have come
             path.unlink()
     await finished
+
+
+def _see_off(scheduler: HeadScheduler) -> None:
+    """Have workers that must go finish what they can, and hand over the rest."""
+    workers = SchedulerWorkers(scheduler)
+
+    def leaving(names: Collection[str], grace: float) -> None:
+        retire = partial(workers.retire, force=False)
+        load, busy = workers.load(), workers.busy()
+        idle = {name for name in names if not load[name] and name not in busy}
+        # With a deadline the last worker stays until then: others may come, and take what it has.
+        scheduler.loop.add_callback(retire, idle)
+        scheduler.loop.add_callback(retire, {*names} - idle, deadline=time.time() + grace)
+
+    scheduler.on_leaving = leaving
 
 
 def _say(line: str) -> None:
