@@ -114,3 +114,13 @@ def gated(gate: str, begun: str) -> int:
     while not Path(gate).exists():
         time.sleep(0.02)
     return len(Path(begun).read_text())
+
+
+def test_an_idle_worker_that_is_told_to_end_does_so_at_once(file: Path) -> None:
+    """Even the last one: nobody needs to come for what it does not hold."""
+    with hands.cluster(file, 1) as (_, worker):
+        hands.started(worker)
+        worker.terminate()
+        assert worker.wait(20) == 128 + signal.SIGTERM
+        assert worker.stderr is not None
+        assert not any("in time" in line for line in worker.stderr)
