@@ -112,8 +112,8 @@ class Outlook:
         early = {  # pools of which one job is to be replaced: others follow soon, and go along
             view.pool
             for view in views
-            if (end := deadlines.get(view.key, inf)) <= nearest[view.pool]
-            and end - epoch <= renewals[view.pool].lead(view.load)
+            if (limit := deadlines.get(view.key, inf)) <= nearest[view.pool]
+            and limit - epoch <= renewals[view.pool].lead(view.load)
         }
         marked = []
         for view in views:
