@@ -85,6 +85,7 @@ def on_host(*words: str) -> str:
     prefix += ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"TESTBED_DIR={BED}"]
     done = subprocess.run(
         [*prefix, str(BED / "on-host"), "-u", "alice", "login", *words],
+        cwd="/home/alice",  # where the peer's jobs write their logs
         capture_output=True,
         text=True,
         timeout=LONGEST,

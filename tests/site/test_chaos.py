@@ -1,0 +1,63 @@
+"""A bad day: jobs of a minute that are renewed while faults of every kind hit them.
+
+Runs as root beside the hosts, since only root may do most of it.  The computation is alice's, its
+result known; what was lost is lost to a fault that gave no warning, or the test fails.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.site.beds import BED
+from tests.site.chaos import verdict
+from tests.site.chaos.plan import draw
+from tests.site.chaos.trial import Outcome, run_trial
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
+
+#: Faults that leave time to hand over: nothing may be lost to them.
+JOBS = 4
+
+
+def judge(outcome: Outcome) -> None:
+    """Hold every promise against what was seen."""
+    told, blows = outcome.told, outcome.blows
+    losses = [*verdict.rerun(told, blows), *verdict.results(told, blows)]
+    print(f"\n{BED.batch}: {verdict.by_cause(losses)}; {outcome.seen}; missed {outcome.missed}")
+    print(f"{told['executions']} executions of {told['tasks']} tasks, {told['report']}")
+    gone = {loss.key for loss in losses if loss.what == "scattered"}
+    assert verdict.wrong(told) == ({"scattered": len(gone)} if gone else {})
+    assert [loss for loss in losses if loss.cause is None] == []
+    assert outcome.left == []
+    assert outcome.seen.doubled == set()
+    assert outcome.seen.most_young <= JOBS
+    assert outcome.seen.most <= 2 * JOBS
+    assert outcome.missed == []
+
+
+@pytest.mark.slurm
+def test_a_bad_day_on_slurm() -> None:
+    """Whatever happens the result is right, and only what was killed outright is done again."""
+    began = time.monotonic()
+    kinds = ["worker", "supervisor", "cancel", "requeue", "preempt", "node", "server", "full"]
+    judge(
+        run_trial(
+            "badday",
+            "slurm",
+            draw(6, kinds, 4, 84),
+            seconds=95,
+            cluster={"queue": "spot", "job_cpu": 6},  # two to a node: there is room to renew all
+        )
+    )
+    print(f"{time.monotonic() - began:.0f} s")
+
+
+@pytest.mark.skipif(BED.batch != "sge", reason="Grid Engine's own")
+def test_a_bad_day_on_grid_engine() -> None:
+    """Likewise, with fewer faults."""
+    began = time.monotonic()
+    kinds = ["worker", "supervisor", "cancel", "suspend", "full"]
+    judge(run_trial("badday", "sge", draw(6, kinds, 4, 50), seconds=58))
+    print(f"{time.monotonic() - began:.0f} s")
