@@ -1,7 +1,7 @@
 """A load that comes and goes, on Slurm, with adapt(): dask-hpc and dask-jobqueue 0.9.0 in turn.
 
     sudo testbeds/slurm-up.sh
-    sudo python3 benchmarks/adaptive.py [--pairs 2] [--bursts 8] [--seed 1] [--json FILE]
+    sudo python3 benchmarks/adaptive.py [--pairs 2] [--bursts 8] [--seed 1] [--patience 10s]
 
 Each try is a fresh process of the ordinary user alice on the login host of the test bed, with the
 side's defaults and adapt(maximum_jobs=4), jobs of two workers.  The load is the same on both sides,
@@ -11,7 +11,7 @@ Slurm's own record (sacct), whatever a side says of itself:
 submitted   jobs
 unstarted   of those, cancelled before they started
 idle        core-seconds allocated to jobs in which no task ran: all, less the tasks' own seconds
-first       seconds from the first burst until Slurm had the first job
+first       seconds from the first burst until Slurm had the first job; Slurm records whole seconds
 wall        seconds until the last burst was done
 """
 
@@ -49,7 +49,7 @@ def task(number: int) -> int:
     return number
 
 
-def run_try(side: str, name: str, seed: int, count: int) -> None:
+def run_try(side: str, name: str, seed: int, count: int, **adapt: str) -> None:
     """Run the load once; print when it began and what it took."""
     from distributed import Client, wait
 
@@ -66,7 +66,7 @@ def run_try(side: str, name: str, seed: int, count: int) -> None:
 
         cluster = HPCCluster(batch="slurm", name=name, dashboard_port=0, **request)
     with cluster, Client(cluster) as client:
-        cluster.adapt(maximum_jobs=4)
+        cluster.adapt(maximum_jobs=4, **adapt)
         began, start = time.time(), time.monotonic()
         for tasks, pause in bursts(seed, count):
             wait(client.map(task, range(tasks), pure=False))
@@ -96,7 +96,7 @@ def on_host(*words: str) -> str:
     return done.stdout
 
 
-def measure(side: str, seed: int, count: int) -> dict[str, float]:
+def measure(side: str, seed: int, count: int, patience: str | None) -> dict[str, float]:
     name = f"adaptive-{side}-{os.getpid()}-{time.time_ns() % 10**6}"
     program = BED / "checkout-adaptive.py"
     program.write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
@@ -104,6 +104,7 @@ def measure(side: str, seed: int, count: int) -> dict[str, float]:
         str(BED / "venv" / "bin" / "python"),
         str(program),
         *("--try", side, name, str(seed), str(count)),
+        *(("--patience", patience) if patience and side == "ours" else ()),
     )
     told = json.loads(words.splitlines()[-1])
     rows = _jobs(name)
@@ -148,18 +149,20 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--bursts", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--patience", help="of ours, where it is not its default")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--try", dest="one", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         side, name, seed, count = given.one
-        run_try(side, name, int(seed), int(count))
+        adapt = {"patience": given.patience} if given.patience else {}
+        run_try(side, name, int(seed), int(count), **adapt)
         return
     subprocess.run([CHECKOUT / "testbeds" / "venv.sh", PEER], check=True, stdout=subprocess.DEVNULL)
     tries: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for pair in range(given.pairs):
         for side in SIDES if pair % 2 == 0 else SIDES[::-1]:
-            figures = measure(side, given.seed + pair, given.bursts)
+            figures = measure(side, given.seed + pair, given.bursts, given.patience)
             tries[side].append(figures)
             words = "  ".join(f"{name} {figures[name]:.1f}" for name in FIGURES)
             print(f"pair {pair + 1}, {side}: {words}", flush=True)

@@ -15,7 +15,8 @@ plain     dask-jobqueue with adapt(minimum_jobs=4, maximum_jobs=4) alone
 
 generations  how often all jobs were replaced, the first included
 jobs         by Slurm's own record (sacct), with the states in which they ended
-executions   of tasks, counted by the tasks themselves in a file; rerun: beyond one for each task
+executions   of tasks, counted by the tasks themselves in a file; rerun: beyond one for each task,
+             and how many tasks were finished more than once
 lost         results that the scheduler had and lost (the engine's own event), and scattered pieces
              that were not there at the end
 capacity     share of the 8 workers that took tasks, looked at each second once all were there
@@ -103,6 +104,7 @@ def row(told: dict[str, Any]) -> dict[str, str]:
         "jobs": f"{sum(told['states'].values())}: {ended}",
         "tasks": str(told["tasks"]),
         "executions rerun": str(told["executions"] - told["tasks"]),
+        "tasks done more than once": str(len(told["recomputed"])),
         "results lost": str(computed),
         "scattered there at the end": right,
         "not finished, not right": str(sum(n for kind, n in wrong.items() if kind != "scattered")),
