@@ -85,7 +85,7 @@ def finish(name: str, process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def states(name: str) -> Counter[str]:
     """How the jobs of a cluster ended, by Slurm's accounts."""
-    asked = ("sacct", "-X", "-n", "-P", "--array", "-S", "now-2hours", "--format=JobName,State")
+    asked = ("sacct", "-X", "-n", "-P", "-S", "now-2hours", "--format=JobName,State")
     text = subprocess.run(on_host(*asked), capture_output=True, text=True, check=True).stdout
     lines = [line.split("|") for line in text.splitlines()]
     return Counter(state.split()[0] for job, state in lines if job.startswith(name))

@@ -23,8 +23,8 @@ from tests.site.chaos.queues import QUEUES, Job, NotAnswered
 from tests.site.held import PROGRAMS, TESTBED
 from tests.site.slurm import wait_until
 
-#: A job that has run for less than this part of its walltime is no longer being replaced.
-YOUNG = 1 / 3
+#: A job that has run for less than this part of its walltime is never being replaced already.
+YOUNG = 1 / 4
 #: Seconds from the end of a cluster within which the queue and the hosts are empty.
 GONE = 60.0
 
