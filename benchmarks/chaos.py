@@ -52,7 +52,11 @@ def main() -> None:
         draw(given.seed, kinds, 5, seconds - 15),
         jobs=JOBS,
         seconds=seconds,
-        cluster={"queue": given.queue, "job_cpu": 6},  # two to a node: room to renew all
+        cluster={
+            "queue": given.queue,
+            "job_cpu": 6,  # two to a node: there is room to renew all at once
+            "worker_extra_args": ["--grace", "5"],  # the bed's KillWait
+        },
     )
     if given.json:
         given.json.write_text(as_json(outcome), encoding="utf-8")

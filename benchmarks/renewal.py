@@ -67,15 +67,18 @@ def start(side: str, seconds: float) -> tuple[str, subprocess.Popen[str]]:
     program.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
     words = on_host(str(BED / "venv" / "bin" / "python"), str(program), json.dumps(wanted))
     errors = (BED / f"{name}.errors").open("w")
+    pipe = subprocess.PIPE
     process = subprocess.Popen(
-        words, cwd="/home/alice", stdout=subprocess.PIPE, stderr=errors, text=True
+        words, cwd="/home/alice", stdin=pipe, stdout=pipe, stderr=errors, text=True
     )
     return name, process
 
 
 def finish(name: str, process: subprocess.Popen[str]) -> dict[str, Any]:
     """What the side told at its end, with Slurm's record of its jobs."""
-    text, _ = process.communicate()
+    assert process.stdout is not None
+    text = process.stdout.read()  # not communicate(): the program ends with its input
+    process.wait()
     told = json.loads((text.splitlines() or ["{}"])[-1])
     if not told.get("ended"):
         raise SystemExit(f"{name} ended without a word; see {BED / name}.errors\n{text[-2000:]}")

@@ -17,8 +17,9 @@ from tests.site.chaos.trial import Outcome, run_trial
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
-#: Faults that leave time to hand over: nothing may be lost to them.
 JOBS = 4
+#: What the bed waits between SIGTERM and SIGKILL (KillWait); Slurm's own default is 30 s.
+GRACE = {"worker_extra_args": ["--grace", "5"]}
 
 
 def judge(outcome: Outcome) -> None:
@@ -48,7 +49,7 @@ def test_a_bad_day_on_slurm() -> None:
             "slurm",
             draw(6, kinds, 4, 84),
             seconds=95,
-            cluster={"queue": "spot", "job_cpu": 6},  # two to a node: there is room to renew all
+            cluster={"queue": "spot", "job_cpu": 6, **GRACE},  # two to a node: room to renew all
         )
     )
     print(f"{time.monotonic() - began:.0f} s")

@@ -80,9 +80,9 @@ class Slurm:
         run("scontrol", "requeue", job.id)
 
     def take(self, node: str, *, back: bool) -> None:
-        """Declare a node down, or well again."""
+        """Declare a node down, or well again: with ReturnToService it may be so by itself."""
         state = ("state=resume",) if back else ("state=down", "reason=chaos")
-        run("scontrol", "update", f"nodename={node}", *state)
+        run("scontrol", "update", f"nodename={node}", *state, check=not back)
 
     def urge(self, node: str, seconds: float) -> str:
         """A whole node is wanted by a job of a higher partition; its id."""

@@ -143,12 +143,11 @@ def program(wanted: Mapping[str, Any]) -> Iterator[subprocess.Popen[str]]:
     """churn.py, as alice on the login host, in her home directory."""
     words = [str(TESTBED / "on-host"), "-u", "alice", "login"]
     words += [sys.executable, str(PROGRAMS / "churn.py"), json.dumps(wanted)]
-    with subprocess.Popen(words, cwd="/home/alice", stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None and sys.exc_info()[0] is not None:
-                process.kill()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(  # it ends with its input, should anything here fail
+        words, cwd="/home/alice", stdin=pipe, stdout=pipe, text=True
+    ) as process:
+        yield process
 
 
 def answer(process: subprocess.Popen[str]) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections import Counter, defaultdict
@@ -287,9 +289,20 @@ def churn(wanted: Options) -> dict[str, Any]:
     return told
 
 
+def end_with_stdin() -> None:
+    """Die when the end of the input comes: whoever started this is not there any more."""
+
+    def wait() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGTERM)  # the guardian clears up
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def say(words: dict[str, Any]) -> None:
     print(json.dumps(words, default=str), flush=True)
 
 
 if __name__ == "__main__":
+    end_with_stdin()
     say({"ended": True, **churn(Options(**json.loads(sys.argv[1])))})
