@@ -1,25 +1,26 @@
 """Jobs of one minute, renewed for ten: dask-hpc and dask-jobqueue 0.9.0 side by side on Slurm.
 
     sudo testbeds/slurm-up.sh
-    sudo python3 benchmarks/renewal.py [--seconds 660] [--sides ours,lifetime,plain] [--in-turn]
+    sudo python3 benchmarks/renewal.py [--seconds 660] [--shape 8x1] [--sides ours,lifetime,plain]
 
-Each side is a fresh process of the ordinary user alice on the login host of the test bed: 4 jobs of
-2 workers with a walltime of 1 minute, and tests/site/programs/churn.py, which feeds tasks of 1.5
-seconds, holds every result to the end, and holds scattered and persisted data besides.  All run at
-the same time unless told --in-turn; the bed has room for all of them, so no job waits.
+Each side is a fresh process of the ordinary user alice on the login host of the test bed: 8 jobs of
+1 worker (--shape) with a walltime of 1 minute, and tests/site/programs/churn.py, which feeds tasks
+of 1.5 seconds, holds every result to the end, and holds scattered and persisted data besides.  All
+run at the same time unless told --in-turn; the bed has room for all of them, so no job waits.  Jobs
+of one worker by default, as the peer does not notice the end of a job that had several.
 
-ours      scale(jobs=4)
-lifetime  dask-jobqueue as its documentation advises against walltimes: adapt(minimum_jobs=4,
-          maximum_jobs=4), --lifetime 45s --lifetime-stagger 4s
-plain     dask-jobqueue with adapt(minimum_jobs=4, maximum_jobs=4) alone
+ours      scale(jobs=8)
+lifetime  dask-jobqueue as its documentation advises against walltimes: adapt(minimum_jobs=8,
+          maximum_jobs=8), --lifetime 45s --lifetime-stagger 4s
+plain     dask-jobqueue with adapt(minimum_jobs=8, maximum_jobs=8) alone
 
-generations  how often all jobs were replaced, the first included
 jobs         by Slurm's own record (sacct), with the states in which they ended
+generations  jobs for each that is wanted, the first included
 executions   of tasks, counted by the tasks themselves in a file; rerun: beyond one for each task,
              and how many tasks were finished more than once
 lost         results that the scheduler had and lost (the engine's own event), and scattered pieces
              that were not there at the end
-capacity     share of the 8 workers that took tasks, looked at each second once all were there
+capacity     share of the wanted workers that took tasks, looked at each second once all were there
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ from tests.site.chaos import verdict  # noqa: E402
 
 BED = Path(os.environ.get("TESTBED_DIR", "/var/tmp/testbeds"))
 PEER = "dask-jobqueue==0.9.0"
-JOBS, WORKERS = 4, 2
 LIFETIME = ["--lifetime", "45s", "--lifetime-stagger", "4s"]
 SIDES: dict[str, dict[str, Any]] = {
     "ours": {"side": "ours"},
@@ -58,10 +58,11 @@ def on_host(*words: str) -> list[str]:
     return [*prefix, str(BED / "on-host"), "-u", "alice", "login", *words]
 
 
-def start(side: str, seconds: float) -> tuple[str, subprocess.Popen[str]]:
+def start(side: str, shape: tuple[int, int], seconds: float) -> tuple[str, subprocess.Popen[str]]:
     """Start one side; its name and its process."""
     name = f"renewal-{side}-{time.time_ns() % 10**8}"
-    wanted = {"name": name, "jobs": JOBS, "workers": WORKERS, "seconds": seconds, **SIDES[side]}
+    jobs, workers = shape
+    wanted = {"name": name, "jobs": jobs, "workers": workers, "seconds": seconds, **SIDES[side]}
     program = BED / "checkout-churn.py"
     source = CHECKOUT / "tests" / "site" / "programs" / "churn.py"
     program.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
@@ -96,14 +97,15 @@ def states(name: str) -> Counter[str]:
 
 def row(told: dict[str, Any]) -> dict[str, str]:
     """The figures of one side, in words."""
+    jobs, workers = told["options"]["jobs"], told["options"]["workers"]
     lost = verdict.results(told, [])
     computed = sum(loss.what == "computed" for loss in lost)
-    share = verdict.capacity(told, JOBS * WORKERS)
+    share = verdict.capacity(told, jobs * workers)
     right = f"{told['scattered right']} of {told['scattered']}"
     ended = ", ".join(f"{count} {state}" for state, count in sorted(told["states"].items()))
     wrong = verdict.wrong(told)
     return {
-        "generations": f"{verdict.generations(told['names'], JOBS):.1f} in {told['seconds']:.0f} s",
+        "generations": f"{sum(told['states'].values()) / jobs:.1f} in {told['seconds']:.0f} s",
         "jobs": f"{sum(told['states'].values())}: {ended}",
         "tasks": str(told["tasks"]),
         "executions rerun": str(told["executions"] - told["tasks"]),
@@ -120,18 +122,21 @@ def row(told: dict[str, Any]) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=660)
+    parser.add_argument("--shape", default="8x1", help="JOBSxWORKERS of each")
     parser.add_argument("--sides", default=",".join(SIDES))
     parser.add_argument("--in-turn", action="store_true")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     sides = given.sides.split(",")
+    jobs, workers = map(int, given.shape.split("x"))
+    shape = (jobs, workers)
     subprocess.run([CHECKOUT / "testbeds" / "venv.sh", PEER], check=True, stdout=subprocess.DEVNULL)
     told: dict[str, dict[str, Any]] = {}
     if given.in_turn:
         for side in sides:
-            told[side] = finish(*start(side, given.seconds))
+            told[side] = finish(*start(side, shape, given.seconds))
     else:
-        started = {side: start(side, given.seconds) for side in sides}
+        started = {side: start(side, shape, given.seconds) for side in sides}
         told = {side: finish(*one) for side, one in started.items()}
     if given.json:
         given.json.write_text(json.dumps(told), encoding="utf-8")
