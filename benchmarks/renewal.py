@@ -1,18 +1,18 @@
 """Jobs of one minute, renewed for ten: dask-hpc and dask-jobqueue 0.9.0 side by side on Slurm.
 
     sudo testbeds/slurm-up.sh
-    sudo python3 benchmarks/renewal.py [--seconds 660] [--shape 8x1] [--sides ours,lifetime,plain]
+    sudo python3 benchmarks/renewal.py [--seconds 660] [--shape 4x1] [--sides ours,lifetime,plain]
 
-Each side is a fresh process of the ordinary user alice on the login host of the test bed: 8 jobs of
+Each side is a fresh process of the ordinary user alice on the login host of the test bed: 4 jobs of
 1 worker (--shape) with a walltime of 1 minute, and tests/site/programs/churn.py, which feeds tasks
 of 1.5 seconds, holds every result to the end, and holds scattered and persisted data besides.  All
 run at the same time unless told --in-turn; the bed has room for all of them, so no job waits.  Jobs
 of one worker by default, as the peer does not notice the end of a job that had several.
 
-ours      scale(jobs=8)
-lifetime  dask-jobqueue as its documentation advises against walltimes: adapt(minimum_jobs=8,
-          maximum_jobs=8), --lifetime 45s --lifetime-stagger 4s
-plain     dask-jobqueue with adapt(minimum_jobs=8, maximum_jobs=8) alone
+ours      scale(jobs=4)
+lifetime  dask-jobqueue as its documentation advises against walltimes: adapt(minimum_jobs=4,
+          maximum_jobs=4), --lifetime 45s --lifetime-stagger 4s
+plain     dask-jobqueue with adapt(minimum_jobs=4, maximum_jobs=4) alone
 
 jobs         by Slurm's own record (sacct), with the states in which they ended
 generations  jobs for each that is wanted, the first included
@@ -122,7 +122,7 @@ def row(told: dict[str, Any]) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=660)
-    parser.add_argument("--shape", default="8x1", help="JOBSxWORKERS of each")
+    parser.add_argument("--shape", default="4x1", help="JOBSxWORKERS of each")
     parser.add_argument("--sides", default=",".join(SIDES))
     parser.add_argument("--in-turn", action="store_true")
     parser.add_argument("--json", type=Path)
