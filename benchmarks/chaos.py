@@ -79,7 +79,8 @@ def report(outcome) -> int:
     print(f"lost, by fault {verdict.by_cause(losses)}")
     print(f"wrong         {verdict.wrong(told) or 'nothing'}")
     print(f"capacity      least {share['least']:.0%}, mean {share['mean']:.1%}")
-    print(f"live jobs     at most {seen.most}, of which young {seen.most_young}")
+    many = verdict.too_many(seen.young, blows, JOBS)
+    print(f"live jobs     at most {seen.most}; too many that had only begun: {many or 'never'}")
     print(f"doubled       {seen.doubled or 'none'}")
     print(f"left          {list(outcome.left) or 'nothing'}")
     print(f"report        {told['report']}")
@@ -87,7 +88,7 @@ def report(outcome) -> int:
     unexplained = [loss for loss in losses if loss.cause is None]
     for loss in unexplained[:20]:
         print(f"  no fault for {loss}")
-    return int(bool(wrong or unexplained or outcome.left or seen.doubled))
+    return int(bool(wrong or unexplained or outcome.left or seen.doubled or many))
 
 
 if __name__ == "__main__":

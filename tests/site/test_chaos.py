@@ -31,9 +31,11 @@ def judge(outcome: Outcome) -> None:
     gone = {loss.key for loss in losses if loss.what == "scattered"}
     assert verdict.wrong(told) == ({"scattered": len(gone)} if gone else {})
     assert [loss for loss in losses if loss.cause is None] == []
+    warned = {blow.kind for blow in blows if blow.graceful}
+    assert [loss for loss in losses if loss.what != "rerun" and loss.cause in warned] == []
     assert outcome.left == []
     assert outcome.seen.doubled == set()
-    assert outcome.seen.most_young <= JOBS
+    assert verdict.too_many(outcome.seen.young, blows, JOBS) == []
     assert outcome.seen.most <= 2 * JOBS
     assert outcome.missed == []
 

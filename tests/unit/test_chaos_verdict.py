@@ -65,6 +65,15 @@ def test_losses_without_a_fault_are_told_apart() -> None:
     assert verdict.by_cause(losses) == {"computed, worker": 2, "computed, NO FAULT": 1}
 
 
+def test_a_job_that_was_told_to_go_may_have_its_successor() -> None:
+    """One more than wanted is one too many, unless it is on its way out."""
+    gone = Blow(kind="cancel", time=100.0, victims=("c-ab-0",), graceful=True)
+    young = [(105.0, ["c-ab-0", "c-ab-1", "c-ab-2"])]
+    assert verdict.too_many(young, [gone], 2) == []
+    assert verdict.too_many(young, [KILL], 2) == young
+    assert verdict.too_many(young, [gone], 1) == [(105.0, ["c-ab-1", "c-ab-2"])]
+
+
 def test_capacity_is_of_those_that_take_tasks() -> None:
     """Workers that are there and leave are none."""
     samples = [(0, 8, 8), (1, 6, 8), (2, 8, 10), (3, 8, 8)]

@@ -37,8 +37,10 @@ class Seen:
     ----------
     looks, unanswered
         How often was looked, and without an answer.
-    most, most_young
-        Live jobs at most; and those of them that wait or have not run for long.
+    most
+        Live jobs at most.
+    young
+        Those of them that waited or had not run for long, whenever they were too many, and when.
     doubled
         Jobs that were there twice, or had two supervisors at once.
     """
@@ -46,17 +48,17 @@ class Seen:
     looks: int = 0
     unanswered: int = 0
     most: int = 0
-    most_young: int = 0
+    young: list[tuple[float, list[str]]] = field(default_factory=list)
     doubled: set[str] = field(default_factory=set)
 
 
 class Watch(threading.Thread):
     """Looks at the queue and the processes once a second."""
 
-    def __init__(self, faults: Faults, walltime: float) -> None:
+    def __init__(self, faults: Faults, wanted: int, walltime: float) -> None:
         super().__init__(name="watch", daemon=True)
         self.seen = Seen()
-        self._faults, self._walltime = faults, walltime
+        self._faults, self._wanted, self._walltime = faults, wanted, walltime
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -68,9 +70,10 @@ class Watch(threading.Thread):
                 self.seen.unanswered += 1
 
     def _look(self, jobs: Sequence[Job]) -> None:
-        young = sum(job.age < YOUNG * self._walltime for job in jobs)
+        young = [job.prefix for job in jobs if job.age < YOUNG * self._walltime]
         self.seen.most = max(self.seen.most, len(jobs))
-        self.seen.most_young = max(self.seen.most_young, young)
+        if len(young) > self._wanted:
+            self.seen.young.append((time.time(), young))
         for names in (
             [job.prefix for job in jobs],
             [prefix for prefix, _ in self._faults.supervisors()],
@@ -122,7 +125,7 @@ def run_trial(
         with program(wanted) as process:
             up = answer(process)
             assert "up" in up, up
-            watch = Watch(faults, walltime)
+            watch = Watch(faults, jobs, walltime)
             watch.start()
             blows, missed = _conduct(faults, plan, process)
             try:

@@ -67,6 +67,19 @@ def results(told: Mapping[str, Any], blows: Sequence[Blow]) -> list[Loss]:
     return found
 
 
+def too_many(
+    young: Sequence[tuple[float, Sequence[str]]], blows: Sequence[Blow], wanted: int
+) -> list[tuple[float, Sequence[str]]]:
+    """When more jobs than wanted had only begun, less those that a fault had told to go."""
+    found = []
+    for when, jobs in young:
+        told = [blow for blow in blows if blow.graceful and _between(blow, when, when)]
+        left = [job for job in jobs if not any(blow.hit(f"{job}-") for blow in told)]
+        if len(left) > wanted:
+            found.append((when, left))
+    return found
+
+
 def wrong(told: Mapping[str, Any]) -> dict[str, int]:
     """Of each kind of data, how many are not as they must be."""
     counts = {kind: told[kind] - told[f"{kind} right"] for kind in KINDS}
