@@ -3,11 +3,11 @@
     sudo testbeds/slurm-up.sh
     sudo -E $(testbeds/venv.sh)/bin/python benchmarks/chaos.py [--seed 1] [--minutes 10]
 
-A computation whose result is known (tests/site/programs/churn.py) by alice, on 4 jobs of 2 workers
-with a walltime of 1 minute in a partition whose jobs may be preempted, while root kills workers,
-supervisors and hosts, cancels, suspends and requeues jobs, takes nodes away, stops slurmctld and
-fills the file system of the run directory: one fault every 12 seconds or so.  Ends with 1 if
-anything was lost that no fault accounts for, or if anything was left behind.
+A computation whose result is known (tests/site/programs/churn.py, which alice must be able to read)
+by alice, on 4 jobs of 2 workers with a walltime of 1 minute in a partition whose jobs may be
+preempted, while root kills workers, supervisors and hosts, cancels, suspends and requeues jobs,
+takes nodes away, stops slurmctld and fills the file system of the run directory: one fault every 12
+seconds or so.  Ends with 1 if anything was lost that no fault accounts for, or left behind.
 """
 
 from __future__ import annotations
