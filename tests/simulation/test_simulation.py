@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -302,6 +303,26 @@ async def test_a_falling_demand_spares_jobs_that_are_of_use() -> None:
     world.controller.want({"default": 0})
     await world.steps(5)
     assert world.controller.ledger.live_jobs() == 0
+
+
+async def test_a_pool_that_is_short_of_jobs_hides_no_surplus_of_another() -> None:
+    """Busy jobs of one are spared, though fewer are there in all than are wanted in all."""
+    world = World(most=2)
+    pools = world.controller.pools
+    pools["gpu"] = replace(pools["default"], name="gpu")
+    world.controller.wanted["gpu"] = 0
+    world.scripts["gpu"] = world.scripts["default"]
+    await world.scale(2)
+    await world.steps(5)
+    world.computing = {f"{world.core.submits[0][0]}-{i}-0" for i in range(2)}
+    await world.controller.scale({"gpu": 5})
+    world.controller.want({"default": 0})
+    await world.steps(3)
+    assert world.retired == []
+    world.controller.want({"gpu": 4})  # of another pool: it spares nothing here
+    await world.controller.scale({"default": 1})
+    await world.steps(3)
+    assert len(world.retired) == 1
 
 
 async def test_a_demand_does_not_resume_after_failures() -> None:

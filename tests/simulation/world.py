@@ -62,14 +62,13 @@ class World:
         self.task = 0.0  # seconds of the longest task
         self.given: list[float | None] = []  # deadline of each retirement
         self.left: list[float] = []  # seconds that it had
+        self.scripts = {"default": _script(system, spec.cores, spec.walltime)}
         self.controller = Controller(
             name="sim",
             pools={"default": Pool("default", spec, Layout(1, 1, None))},
             client=BatchClient(driver(system), self.batch.run),
             journal=self.journal,  # type: ignore[arg-type]
-            place=Place(
-                {"default": _script(system, spec.cores, spec.walltime)}, Path("/nonexistent")
-            ),
+            place=Place(self.scripts, Path("/nonexistent")),
             workers=self,
             clock=lambda: self.now,
             wall=lambda: self.now,

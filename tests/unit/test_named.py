@@ -63,7 +63,7 @@ def test_every_batch_system_has_a_class_or_is_a_kind_of_one_that_has() -> None:
 
 def test_all_public_names_are_there_and_no_other() -> None:
     """``from dask_hpc import *`` works, and a wrong name is an AttributeError."""
-    assert set(dask_hpc.__all__) == {*CLASSES, "HPCCluster", "__version__", "connect"}
+    assert set(dask_hpc.__all__) == {*CLASSES, "HPCCluster", "__version__", "connect", "plan"}
     assert sorted(dask_hpc.__all__) == dir(dask_hpc)
     for name in dask_hpc.__all__:
         assert getattr(dask_hpc, name)

@@ -26,6 +26,7 @@ OF_THE_CLUSTER = {
     "name": "a pool is called by the first argument of add_pool()",
     "job_name": "a pool is called by the first argument of add_pool()",
     "pools": "a pool has no pools",
+    "shapes": "the shape of a further pool is what you say of it: shapes= is the cluster's own",
     "log_directory": "jobs of all pools log in one directory: give it to the cluster",
     **dict.fromkeys(
         ("batch", "site", "config_name"),

@@ -100,7 +100,7 @@ class Controller(Notices):
         self._departures = Departures(workers, self._departed)
         self._clock = clock
         self._wall = wall
-        self._spares = False  # whether jobs that are of use now are kept, though fewer are wanted
+        self._spares: set[str] = set()  # pools whose jobs are kept while they are of use
         self._interval = backoff.MIN_POLL
         self._next_poll = 0.0
         self._lock = asyncio.Lock()
@@ -117,7 +117,7 @@ class Controller(Notices):
             If the batch system refuses what is to be submitted.
         """
         self.wanted.update(wanted)
-        self._spares = False
+        self._spares -= wanted.keys()
         self._failures.resume()
         if not any(self.wanted.values()):
             await self._departures.stop()  # they took their time; now none is wanted
@@ -134,7 +134,7 @@ class Controller(Notices):
         """
         news = any(self.wanted[pool] != jobs for pool, jobs in wanted.items())
         self.wanted.update(wanted)
-        self._spares = True
+        self._spares |= wanted.keys()
         if news or self._surplus:
             self._wake.set()
 
@@ -204,12 +204,13 @@ class Controller(Notices):
     def views(self) -> list[JobView]:
         """Every live job."""
         return self._outlook.views(
-            self._wall(), surplus=self._surplus, spare=self._spares, departing=self._departures
+            self._wall(), surplus=self._surplus, spares=self._spares, departing=self._departures
         )
 
     @property
     def _surplus(self) -> bool:
-        return self.ledger.live_jobs() > sum(self.wanted.values())
+        live = self.ledger.live_by_pool()
+        return any(jobs > self.wanted.get(pool, 0) for pool, jobs in live.items())
 
     # -- observe ----------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ A query that failed never gets here; one that succeeded and does not list a job 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -282,6 +282,13 @@ class Ledger:
     def live_jobs(self) -> int:
         """How many jobs are not known to have ended."""
         return sum(len(tracked.alive) for tracked in self.arrays.values())
+
+    def live_by_pool(self) -> Counter[str]:
+        """How many jobs of each pool are not known to have ended."""
+        live: Counter[str] = Counter()
+        for tracked in self.arrays.values():
+            live[tracked.pool] += len(tracked.alive)
+        return live
 
     def phases(self, pool: str | None = None) -> dict[Phase, int]:
         """How many jobs, of one pool or of all, are in each phase."""

@@ -6,7 +6,7 @@ looked at once a round, for seconds of work a day.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import replace
 from math import inf
 
@@ -38,7 +38,12 @@ class Outlook:
         self._turn = inf  # when a job comes near its deadline, in seconds since the epoch
 
     def views(
-        self, epoch: float, *, surplus: bool, spare: bool, departing: Container[JobKey] = ()
+        self,
+        epoch: float,
+        *,
+        surplus: bool,
+        spares: Collection[str] = (),
+        departing: Container[JobKey] = (),
     ) -> list[JobView]:
         """Every live job.
 
@@ -48,8 +53,8 @@ class Outlook:
             Now, in seconds since the epoch.
         surplus
             Whether some may have to be given up.
-        spare
-            Whether those that are of use are not.
+        spares
+            Pools of which those that are of use are not.
         departing
             Jobs whose workers are on their way out.
         """
@@ -58,7 +63,7 @@ class Outlook:
         soon = self._look_ahead(deadlines, renewals) <= epoch
         near = bool(deadlines) and (soon or self._renewing())
         load = self._workers.load() if surplus or near else {}
-        kept = self._spared(epoch) if surplus and spare else set()
+        kept = self._spared(epoch, spares) if surplus and spares else set()
         views = [
             replace(view, back=True)
             if view.phase is Phase.LEAVING and view.key in departing
@@ -95,10 +100,11 @@ class Outlook:
         """Whether a job is being replaced, though a later one may be expected to come faster."""
         return any(tracked.expiring for tracked in self._ledger.arrays.values())
 
-    def _spared(self, epoch: float) -> set[JobKey]:
+    def _spared(self, epoch: float, pools: Collection[str]) -> set[JobKey]:
         """Jobs not to be given up for a fall of the demand."""
         busy = (self._ledger.job_of(worker) for worker in self._workers.busy())
-        return {key for key in busy if key} | self._ledger.about_to_start(epoch)
+        kept = {key for key in busy if key} | self._ledger.about_to_start(epoch)
+        return {key for key in kept if self._ledger.arrays[key.name].pool in pools}
 
     def _marked(
         self,
