@@ -89,7 +89,7 @@ def silence_is_for_ever(patch: Patch) -> None:
 
 def marks_are_forgotten(patch: Patch) -> None:
     """A job that is being replaced counts again when others begin to come faster."""
-    patch.setattr(outlook.Outlook, "_renewing", lambda _self: False)
+    patch.setattr(outlook.Outlook, "renewing", False)
 
 
 def a_close_forgets_what_it_cuts_off(patch: Patch) -> None:

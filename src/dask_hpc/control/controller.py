@@ -144,7 +144,8 @@ class Controller(Notices):
         if key is not None:
             self.book.joined(key, self._wall())
             self.changed.set()
-            self._wake.set()  # it may stand in for one that waits to leave
+            if self._outlook.renewing:
+                self._wake.set()  # it may stand in for one that waits to leave
 
     def worker_left(self, worker: str) -> None:
         """Note a worker that the scheduler lost or let go: its job may have ended, look soon."""

@@ -61,7 +61,7 @@ class Outlook:
         deadlines = self._ledger.deadlines()
         renewals = self._renewals() if deadlines else {}
         soon = self._look_ahead(deadlines, renewals) <= epoch
-        near = bool(deadlines) and (soon or self._renewing())
+        near = bool(deadlines) and (soon or self.renewing)
         load = self._workers.load() if surplus or near else {}
         kept = self._spared(epoch, spares) if surplus and spares else set()
         views = [
@@ -96,7 +96,8 @@ class Outlook:
         self._turn = min(turns, default=inf)
         return self._turn
 
-    def _renewing(self) -> bool:
+    @property
+    def renewing(self) -> bool:
         """Whether a job is being replaced, though a later one may be expected to come faster."""
         return any(tracked.expiring for tracked in self._ledger.arrays.values())
 
