@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.machine import Site
 from tests.simulation.week import Plan, draw, play
-from tests.simulation.weeks import report
+from tests.simulation.weeks import full, report
 
 #: Weeks of a test.
 WEEKS = 40
@@ -67,16 +67,9 @@ def test_jobs_are_renewed_without_a_gap_while_the_machine_is_free(seed: int) -> 
     assert 10 * 20 <= outcome.submitted <= 15 * 20
 
 
-def test_ten_thousand_jobs_in_a_week_of_full_length() -> None:
-    """Sixty jobs of an hour each, for seven days, on a machine that others fill as well."""
-    plan = Plan(
-        1,
-        frozenset({"others", "preemption", "luck"}),
-        words=((0.0, 60),),
-        length=7 * 86400.0,
-        site=Site(nodes=32),
-        walltime=3600,
-    )
+def test_a_day_of_full_length_is_over_in_seconds() -> None:
+    """Sixty jobs of an hour each for a whole day; the command line has the week."""
+    plan = full(days=1)
     outcome = play(plan)
     assert outcome.violation is None, report(plan, outcome)
-    assert outcome.submitted >= 10_000
+    assert 24 * 60 <= outcome.submitted <= 30 * 60

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
+from tests.simulation.machine import Site
 from tests.simulation.week import Outcome, Plan, draw, play
 
 #: Weeks that one process lives through at a time.
@@ -58,6 +59,12 @@ def report(plan: Plan, outcome: Outcome, lines: int = 40) -> str:
     )
 
 
+def full(days: float) -> Plan:
+    """Days that are not in miniature: sixty jobs of an hour each, ten thousand a week."""
+    words, site = ((0.0, 60),), Site(nodes=16)
+    return Plan(1, words=words, length=days * 86400.0, site=site, walltime=3600)
+
+
 def _lived(seeds: range) -> list[tuple[int, str]]:
     return [(seed, rule) for seed in seeds if (rule := broken(play(draw(seed))))]
 
@@ -78,7 +85,15 @@ def main() -> int:
     parser.add_argument("--without", default="", help="troubles to leave out of it")
     parser.add_argument("--trace", type=int, default=60, help="lines of its trace")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--full", action="store_true", help="seven days that are not in miniature")
     args = parser.parse_args()
+    if args.full:
+        began = time.process_time()
+        outcome = play(full(days=7))
+        spent = time.process_time() - began
+        print(f"{outcome.submitted} jobs, {outcome.rounds} rounds, {spent:.1f} CPU-s", end="; ")
+        print(outcome.violation or "no rule was broken")
+        return outcome.violation is not None
     if args.seed is not None:
         plan = draw(args.seed)
         plan = replace(plan, troubles=plan.troubles - set(args.without.split(",")))
