@@ -88,11 +88,17 @@ def finish(name: str, process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def states(name: str) -> Counter[str]:
-    """How the jobs of a cluster ended, by Slurm's accounts."""
+    """How the jobs of a cluster ended, by Slurm's accounts, which may be late or not answer."""
     asked = ("sacct", "-X", "-n", "-P", "-S", "now-2hours", "--format=JobName,State")
-    text = subprocess.run(on_host(*asked), capture_output=True, text=True, check=True).stdout
-    lines = [line.split("|") for line in text.splitlines()]
-    return Counter(state.split()[0] for job, state in lines if job.startswith(name))
+    deadline = time.monotonic() + 60
+    while True:
+        done = subprocess.run(on_host(*asked), capture_output=True, text=True, check=False)
+        lines = [line.split("|") for line in done.stdout.splitlines() if line.startswith(name)]
+        found = Counter(state.split()[0] for _, state in lines)
+        over = done.returncode == 0 and lines and not {"RUNNING", "PENDING"} & set(found)
+        if over or time.monotonic() > deadline:
+            return found
+        time.sleep(2)
 
 
 def row(told: dict[str, Any]) -> dict[str, str]:
