@@ -606,19 +606,6 @@ def record(failed: str, exit_status: str = "0", category: str = "NONE", **more: 
     return f"{'=' * 62}\n{lines}"
 
 
-@pytest.mark.parametrize("failed", ["0", "100 : assumedly after job"])
-@pytest.mark.parametrize(
-    ("walltime", "state"), [("2", JobState.TIMEOUT), ("60", JobState.FAILED), ("", JobState.FAILED)]
-)
-def test_a_job_that_ended_when_it_was_warned_of_its_walltime_has_run_into_it(
-    failed: str, walltime: str, state: JobState
-) -> None:
-    """With -notify SIGUSR2 comes before the kill; qdel, too, sends it, but earlier."""
-    category = f"-l h_rt={walltime}" if walltime else "NONE"
-    output = Output(Command(("qacct",)), 0, record(failed, "140", category))
-    assert [each.state for each in SYSTEM.ended(output).jobs.values()] == [state]
-
-
 @pytest.mark.parametrize(
     ("failed", "exit_status", "state"),
     [

@@ -159,10 +159,6 @@ def _end(fields: Mapping[str, str], failed: int, exit_status: int) -> JobStatus:
 def _how(
     fields: Mapping[str, str], failed: int, exit_status: int, lasted: float | None
 ) -> tuple[JobState, str]:
-    limit = _asked(fields).get("h_rt", "")
-    warned = exit_status == _SIGNAL + Signals.SIGUSR2  # with -notify, before any kill
-    if warned and limit.isdigit() and (lasted or 0) >= int(limit):
-        return JobState.TIMEOUT, words.OVER_TIME
     if failed == 0:
         return (JobState.FAILED if exit_status else JobState.COMPLETED), ""
     if failed == words.LIMIT:
@@ -175,7 +171,7 @@ def _how(
         number = exit_status - _SIGNAL
         if number == Signals.SIGUSR1:
             return JobState.TIMEOUT, words.OVER_SOFT_TIME
-        return JobState.FAILED, words.KILLED.format(words.signal_name(number))
+        return JobState.FAILED, words.KILLED.format(_signal_name(number))
     return JobState.FAILED, f"Grid Engine says: {fields['failed']}"
 
 
@@ -184,7 +180,7 @@ def _over_memory(fields: Mapping[str, str], lasted: float | None) -> bool:
 
     Accounting has one code for both; what the job asked for is in its category.
     """
-    asked = _asked(fields)
+    asked = dict(re.findall(r"\b(h_rt|h_cpu|h_vmem)=([\w.:]+)", fields.get("category", "")))
     with suppress(ConfigurationError, KeyError, ValueError):
         limit = parse_memory(asked["h_vmem"]) * int(fields.get("slots", "1"))
         return parse_memory(fields["maxvmem"]) >= limit
@@ -194,5 +190,8 @@ def _over_memory(fields: Mapping[str, str], lasted: float | None) -> bool:
     return lasted < int(walltime)
 
 
-def _asked(fields: Mapping[str, str]) -> dict[str, str]:
-    return dict(re.findall(r"\b(h_rt|h_cpu|h_vmem)=([\w.:]+)", fields.get("category", "")))
+def _signal_name(number: int) -> str:
+    try:
+        return Signals(number).name
+    except ValueError:
+        return f"signal {number}"

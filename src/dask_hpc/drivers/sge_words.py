@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from signal import Signals
 
 from dask_hpc.model.job import JobState
 
@@ -102,11 +101,3 @@ LOAD_VALUE = re.compile(r"because job requests unknown resource \(\w+\)")
 PLACE = re.compile(r' (?:at host|in queue) "[^"]*"')
 WAITING = "waiting for free slots"
 UNSURE = "waiting; no host can be named ahead, as it asks for a load value: {}"
-
-
-def signal_name(number: int) -> str:
-    """Name of a signal, if it has one."""
-    try:
-        return Signals(number).name
-    except ValueError:
-        return f"signal {number}"
