@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import random
 import signal
@@ -225,6 +226,46 @@ async def test_two_of_three_leave_at_once(engine: Engine) -> None:
     assert await both["both"] == bytes(1000)
     assert set(engine.runs().values()) == {1}
     assert engine.workers.keys_lost == 0
+
+
+async def test_two_leave_in_a_hurry(engine: Engine) -> None:
+    """Neither counts on the other for what both hold."""
+    await engine.start("a", "b", "c")
+    both = await engine.client.scatter({"both": bytes(1000)}, workers=[engine.address("a")])
+    await engine.client.replicate(list(both.values()), workers=[engine.address("b")])
+    assert engine.holders("both") == {"a", "b"}
+    running = [await engine.held(f"running-{on}", on=on) for on in ("a", "b")]
+    deadline = time.time() + MARGIN + 0.5
+    assert await engine.workers.retire({"a", "b"}, force=False, deadline=deadline) == {"a", "b"}
+    for on in ("a", "b"):
+        engine.go(f"running-{on}")
+    assert await both["both"] == bytes(1000)
+    assert await engine.client.gather(running) == ["running-a", "running-b"]
+    assert (engine.workers.tasks_rerun, engine.workers.keys_lost) == (2, 0)
+
+
+def deaf(path: str, seconds: int) -> str:
+    note(path, "deaf")
+    ctypes.PyDLL(None).sleep(seconds)  # with Python's lock
+    return "deaf"
+
+
+async def test_a_worker_that_does_not_answer_is_not_waited_for(engine: Engine) -> None:
+    """Its task keeps the whole process from doing anything: what waits there goes in time."""
+    await engine.start("a", "b")
+    running = engine.client.submit(
+        deaf, str(engine.notes), 8, key="deaf", workers=["a"], allow_other_workers=True
+    )
+    await engine.begun("deaf")
+    ready = [engine.work(f"ready-{number}", on="a") for number in range(5)]
+    await until(lambda: len(engine.scheduler.workers[engine.address("a")].processing) == 6)
+    began = time.time()
+    deadline = began + MARGIN + 1
+    assert await engine.workers.retire({"a"}, force=False, deadline=deadline) == {"a"}
+    assert time.time() < deadline
+    assert await engine.client.gather(ready) == [f"ready-{number}" for number in range(5)]
+    assert await running == "deaf"
+    assert {name for name, count in engine.runs().items() if count > 1} == {"deaf"}
 
 
 async def test_the_only_worker_works_on_until_another_joins(engine: Engine) -> None:

@@ -274,12 +274,13 @@ class Draining:
         left = self._left(leaving, now)
         if left == math.inf:
             return
-        for ts in list(leaving.running):
+        # At the end those too of which a worker that does not answer has not said that they began.
+        for ts in list(leaving.running if left > 0 else leaving.ws.processing):
             may_finish = self._seen(leaving, ts, now).may_finish(left)
             if not may_finish and (left <= 0 or self._others_can(ts)):
-                leaving.running.discard(ts)
                 leaving.abandoned = True
-                self.rerun += 1
+                self.rerun += ts in leaving.running
+                leaving.running.discard(ts)
                 logger.info("%s does not end on %s in time", ts.key, leaving.ws.name)
                 self._release(ts)
 
@@ -332,7 +333,11 @@ class Draining:
         policy = leaving.policy
         if policy is None or leaving.unfinished:
             return not leaving.ws.has_what
-        return bool(policy.done()) and not policy.no_recipients
+        # Not the policy's own word: what two workers hold that both go is safe with neither.
+        running = self._scheduler.running
+        return not policy.no_recipients and all(
+            ts.actor or not running.isdisjoint(ts.who_has) for ts in leaving.ws.has_what
+        )
 
     async def _close(self, ready: Collection[Leaving]) -> None:
         """Close workers that have nothing left; the engine sees to what came up meanwhile.
