@@ -154,7 +154,8 @@ async def busy(engine: Engine) -> tuple[Any, list[Any], list[Any], Any]:
     )
     running = await engine.held("running", on="a")
     ready = [engine.work(f"ready-{number}", on="a") for number in range(20)]
-    await until(lambda: len(engine.scheduler.workers[engine.address("a")].processing) == 21)
+    # Where the engine steals, some may have gone already.
+    await until(lambda: all(task.key in engine.scheduler.tasks for task in ready))
     return running, ready, results, data["scattered"]
 
 
@@ -265,7 +266,9 @@ async def test_a_worker_that_does_not_answer_is_not_waited_for(engine: Engine) -
     assert time.time() < deadline
     assert await engine.client.gather(ready) == [f"ready-{number}" for number in range(5)]
     assert await running == "deaf"
-    assert {name for name, count in engine.runs().items() if count > 1} == {"deaf"}
+    twice = {name for name, count in engine.runs().items() if count > 1}
+    assert "deaf" in twice
+    assert len(twice) <= 2  # its thread may begin one before the process hears
 
 
 async def test_the_only_worker_works_on_until_another_joins(engine: Engine) -> None:

@@ -345,9 +345,8 @@ class Draining:
         A task of its own, which is never cancelled: the engine would leave its policies behind.
         """
         try:
-            for leaving in ready:
-                if leaving.abandoned:
-                    await cut_off(self._scheduler, leaving.ws, _STIMULUS)
+            abandoned = [leaving.ws for leaving in ready if leaving.abandoned]
+            await asyncio.gather(*(cut_off(self._scheduler, ws, _STIMULUS) for ws in abandoned))
             await self._scheduler.retire_workers(
                 workers=[leaving.ws.address for leaving in ready if not leaving.abandoned],
                 close_workers=True,

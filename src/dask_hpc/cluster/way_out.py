@@ -13,6 +13,9 @@ from distributed import Scheduler
 from distributed.active_memory_manager import RetireWorker
 from distributed.scheduler import TaskState, WorkerState
 
+#: Seconds that a worker is given to go by itself when it is told to, and how often that is seen to.
+_GOES, _LOOKS = 2.0, 100
+
 
 class Hold(Enum):
     """Why a worker that is to go is kept in service for now."""
@@ -61,6 +64,12 @@ async def cut_off(scheduler: Scheduler, ws: WorkerState, stimulus: str) -> None:
     stimulus
         What this is called in the engine's events and logs.
     """
+    scheduler.transitions({ts.key: "released" for ts in ws.processing}, stimulus)
     message = {"op": "close", "reason": stimulus, "executor_wait": False}
     scheduler.worker_send(ws.address, message)
+    # One that is removed at once may hear that first, with its next heartbeat, and would wait.
+    for _ in range(_LOOKS):
+        if scheduler.workers.get(ws.address) is not ws:
+            return
+        await asyncio.sleep(_GOES / _LOOKS)
     await scheduler.remove_worker(ws.address, stimulus_id=stimulus, expected=True, close=False)

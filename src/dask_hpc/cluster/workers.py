@@ -6,6 +6,7 @@ How they are drained is in :mod:`~dask_hpc.cluster.draining`, where tasks are pl
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ class Losses(SchedulerPlugin):
         self.tasks = 0
         self.keys = 0
         self.over = False
+        self.meant: set[str] = set()  # addresses of workers that go with all they hold
         self._scheduler = scheduler
         self._workers: dict[str, WorkerState] = dict(scheduler.workers)
 
@@ -49,7 +51,8 @@ class Losses(SchedulerPlugin):
             return
         ws = self._workers.pop(msg["worker"], None)
         over = self.over or self._scheduler.status is not Status.running
-        if over or msg["stimulus_id"] == _TO_ZERO:
+        if over or msg["worker"] in self.meant:
+            self.meant.discard(msg["worker"])
             return
         self.keys += len(msg["lost-computed-tasks"]) + len(msg["lost-scattered-tasks"])
         threads = 0 if ws is None else ws.nthreads + len(ws.long_running)
@@ -157,9 +160,9 @@ class SchedulerWorkers:
         await self._scheduler.retire_workers(
             workers=[ws.address for ws in workers], remove=False, stimulus_id=_TO_ZERO
         )
-        for ws in workers:
-            if self._scheduler.workers.get(ws.address) is ws:
-                await cut_off(self._scheduler, ws, _TO_ZERO)
+        left = [ws for ws in workers if self._scheduler.workers.get(ws.address) is ws]
+        self._losses.meant |= {ws.address for ws in left}
+        await asyncio.gather(*(cut_off(self._scheduler, ws, _TO_ZERO) for ws in left))
 
     def _of(self, names: Collection[str]) -> list[WorkerState]:
         wanted = set(names)
