@@ -147,6 +147,7 @@ class Core:
         self.most: int | None = None  # live jobs that a user may have
         self.queue_time = 0.0  # seconds that a job waits, whatever is free
         self.kill_late = False  # whether a walltime that is over ends a job
+        self.mute = False  # whether workers start and never join
         self.black_hole = ""  # a node where every job fails as it starts
         self.submits: list[tuple[str, int]] = []
         self.cancels: list[int] = []  # how many live jobs each cancel command ended
@@ -229,6 +230,8 @@ class Core:
             elif job.state == RUNNING and not job.joined:
                 if self.faults.script == "broken" or job.node == self.black_hole:
                     self.end(job, FAILED, code=1)
+                    continue
+                if self.mute:
                     continue
                 job.joined = True
                 joined.append(f"{array.name}-{job.index}-0")

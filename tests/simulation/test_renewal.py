@@ -8,6 +8,7 @@ import pytest
 
 from dask_hpc.control import backoff
 from dask_hpc.control.reconcile import Phase
+from dask_hpc.errors import JobStartError
 from tests.fakes.core import NODE, TIMEOUT
 from tests.simulation.world import SPEC, World
 
@@ -66,6 +67,15 @@ async def test_a_full_queue_ends_in_leaving_not_in_being_killed() -> None:
     assert all(backoff.MIN_RESERVE - 3 <= left <= backoff.MIN_RESERVE for left in world.left)
     assert world.controller.ledger.phases()[Phase.PENDING] == 3
     assert TIMEOUT not in {job.state for _, job in world.core.jobs()}
+
+
+async def test_a_job_that_is_killed_before_a_worker_joins_has_failed() -> None:
+    """It is not replaced quietly for ever: something keeps its workers from joining."""
+    world = short_jobs(kill_late=True, mute=True)
+    await world.scale(1)
+    await world.steps(4 * WALLTIME // 2)
+    assert isinstance(world.controller.problem, JobStartError)
+    assert len(world.core.submits) == backoff.MAX_START_FAILURES
 
 
 async def test_an_extended_job_stays() -> None:

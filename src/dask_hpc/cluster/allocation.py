@@ -12,26 +12,22 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Generator
-from contextlib import ExitStack
 from typing import Any
 
 import dask.config
 from distributed import Scheduler, Security
 from distributed.core import Status, rpc
-from distributed.deploy.cluster import Cluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import silence_logging_cmgr
 
-from dask_hpc.cluster import at_exit
 from dask_hpc.cluster.allocation_crew import Crew, script_text
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import ClusterDirectory, claim
 from dask_hpc.cluster.joining import HeadScheduler, check_room
 from dask_hpc.cluster.listening import listening
+from dask_hpc.cluster.lived import Lived
 from dask_hpc.cluster.options import ClusterOptions, check_name, warn_insecure
-from dask_hpc.cluster.peer import log_level
 from dask_hpc.cluster.place import Allocation
 from dask_hpc.cluster.pools import job_environment, memory_environment
 from dask_hpc.cluster.portable import workers_on
@@ -65,7 +61,7 @@ class _Membership(SchedulerPlugin):
         self.changed.set()
 
 
-class AllocationCluster(Cluster):
+class AllocationCluster(Lived):
     """A Dask cluster on the nodes of the job that this process is in.
 
     Parameters
@@ -111,58 +107,36 @@ class AllocationCluster(Cluster):
         self._membership = _Membership()
         self._crew: Crew | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._ending: asyncio.Task[None] | None = None
-        self._silence = ExitStack()
-        self._silence_logs = log_level(silence_logs)
         super().__init__(
-            asynchronous=asynchronous, quiet=True, name=check_name(name or _name(allocation))
+            silence_logs=silence_logs,
+            asynchronous=asynchronous,
+            name=check_name(name or _name(allocation)),
         )
-        at_exit.living.add(self)
-        if not self.called_from_running_loop:
-            self._loop_runner.start()
-            try:
-                self.sync(self._start)
-            except Exception:  # not Ctrl-C: then the loop still has to clear away
-                self._loop_runner.stop()
-                raise
+        self._live()
 
     # -- life -------------------------------------------------------------------------------------
 
-    def __await__(self) -> Generator[Any, None, AllocationCluster]:
-        async def started() -> AllocationCluster:
-            if self.status is Status.created:
-                await self._start()
-            return self
-
-        return started().__await__()
-
-    async def _start(self) -> None:
-        self._silence.enter_context(silence_logging_cmgr(self._silence_logs))
-        try:
-            tls = None
-            if not self.options.insecure:
-                tls = await asyncio.to_thread(ensure_identity)
-                await asyncio.to_thread(name_in_dask_config, tls)
-            self.security = engine_security(tls) if tls else Security(require_encryption=False)
-            self.directory = await claim(self.name, log_directory=self.options.log_directory)
-            others = await self._start_scheduler()
-            rendezvous.write(
-                self.directory.scheduler_file,
-                self.scheduler.identity(),
-                cluster=self.name,
-                owner=getpass.getuser(),
-                tls=tls,
-                others=others,
-            )
-            await self._start_workers(self.directory)
-            self.scheduler_comm = rpc(
-                self.scheduler.address,
-                connection_args=self.security.get_connection_args("client"),
-            )
-            await super()._start()
-        except BaseException:
-            await self._close()
-            raise
+    async def _begin(self) -> None:
+        tls = None
+        if not self.options.insecure:
+            tls = await asyncio.to_thread(ensure_identity)
+            await asyncio.to_thread(name_in_dask_config, tls)
+        self.security = engine_security(tls) if tls else Security(require_encryption=False)
+        self.directory = await claim(self.name, log_directory=self.options.log_directory)
+        others = await self._start_scheduler()
+        rendezvous.write(
+            self.directory.scheduler_file,
+            self.scheduler.identity(),
+            cluster=self.name,
+            owner=getpass.getuser(),
+            tls=tls,
+            others=others,
+        )
+        await self._start_workers(self.directory)
+        self.scheduler_comm = rpc(
+            self.scheduler.address,
+            connection_args=self.security.get_connection_args("client"),
+        )
 
     async def _start_scheduler(self) -> list[str]:
         """Start it; its other addresses."""
@@ -211,33 +185,21 @@ class AllocationCluster(Cluster):
             # With neither workers nor hope of any, whoever waits for a result would wait for ever.
             await self.scheduler.close(reason="all workers have ended")
 
-    async def _close(self) -> None:
-        await self.finish()
-
-    async def finish(self) -> None:
-        """End once, whoever asks and however often; who is interrupted does not stop it."""
-        if self._ending is None:
-            self._ending = asyncio.create_task(self._end(), name="dask-hpc close")
-        await asyncio.shield(self._ending)
+    async def _finish(self) -> None:
+        if self._scheduler is not None:
+            # Workers that go on purpose are no warning.
+            with silence_logging_cmgr(logging.ERROR):
+                await self._dismiss_workers()
+                await self.scheduler.close(reason="the cluster was closed")
+        if self._crew is not None:
+            await self._crew.end(self.options.close_timeout)
+        if self.directory is not None:
+            self.directory.clear(keep_logs=self.problem is not None)
 
     async def _end(self) -> None:
-        try:
-            if self._watching is not None:
-                self._watching.cancel()
-            await super()._close()
-            self.scheduler_info.update(workers={}, n_workers=0, total_threads=0, total_memory=0)
-            if self._scheduler is not None:
-                # Workers that go on purpose are no warning.
-                with silence_logging_cmgr(logging.ERROR):
-                    await self._dismiss_workers()
-                    await self.scheduler.close(reason="the cluster was closed")
-            if self._crew is not None:
-                await self._crew.end(self.options.close_timeout)
-            if self.directory is not None:
-                self.directory.clear(keep_logs=self.problem is not None)
-        finally:
-            at_exit.living.discard(self)
-            self._silence.close()
+        if self._watching is not None:
+            self._watching.cancel()
+        await super()._end()
 
     async def _dismiss_workers(self) -> None:
         """See the workers off first: a scheduler that closes on them logs an error for each."""
@@ -250,19 +212,6 @@ class AllocationCluster(Cluster):
                     await self._membership.changed.wait()
         except TimeoutError:
             return
-
-    def close(self, timeout: float | None = None) -> Any:
-        """Close the workers and the scheduler; the job goes on.
-
-        Parameters
-        ----------
-        timeout
-            Seconds to wait; what is not gone by then goes on closing.
-        """
-        closing = super().close(timeout)
-        if closing is None and (self._ending is None or self._ending.done()):
-            self._loop_runner.stop()
-        return closing
 
     @property
     def scheduler(self) -> HeadScheduler:

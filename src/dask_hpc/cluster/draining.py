@@ -199,7 +199,10 @@ class Draining:
             return Hold.STARTING
         if ws.actors:
             return Hold.ACTORS
-        if alone and (leaving.deadline is not None or ws.processing or ws.has_what):
+        waits = leaving.deadline is not None and (
+            self._scheduler.queued or self._scheduler.unrunnable
+        )
+        if alone and (waits or ws.processing or ws.has_what):
             return Hold.ALONE
         if vetoed and self._left(leaving, now) > 0:
             return Hold.NEEDED

@@ -6,20 +6,18 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any, ClassVar
 
 from distributed.core import Status, rpc
-from distributed.utils import Log, Logs, silence_logging_cmgr
+from distributed.utils import Log, Logs
 
-from dask_hpc.cluster import at_exit, present
+from dask_hpc.cluster import present
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import claim
 from dask_hpc.cluster.head import Head
 from dask_hpc.cluster.joining import check_room
 from dask_hpc.cluster.options import check_name, warn_insecure
-from dask_hpc.cluster.peer import log_level
 from dask_hpc.cluster.planning import candidates, with_first
 from dask_hpc.cluster.pools import POOL
 from dask_hpc.cluster.report import Report, keep, report, summary
@@ -111,53 +109,31 @@ class HPCCluster(Sized):
         self._n_workers = n_workers
         self._ask_first = jobs_wanted(self.options.job_layout, n=n_workers)
         check_room(self._ask_first * self.options.job_layout.workers)
-        self._ending: asyncio.Task[None] | None = None
-        self._silence = ExitStack()
-        self._silence_logs = log_level(silence_logs)
         super().__init__(
+            silence_logs=silence_logs,
             asynchronous=asynchronous,
             loop=loop,
-            quiet=True,
             name=check_name(name or f"{request.prefix}-{secrets.token_hex(3)}"),
         )
-        at_exit.living.add(self)
-        if not self.called_from_running_loop:
-            self._loop_runner.start()
-            try:
-                self.sync(self._start)
-            except Exception:  # not Ctrl-C: then the loop still has to clear away
-                self._loop_runner.stop()
-                raise
+        self._live()
 
     # -- life -------------------------------------------------------------------------------------
 
-    def __await__(self) -> Any:
-        async def started() -> HPCCluster:
-            if self.status is Status.created:
-                await self._start()
-            return self
+    async def _begin(self) -> None:
+        if self._candidates is not None:
+            self.options, self.shape_plan = await self._candidates.choose(self._n_workers)
+            self._pools[POOL] = self.options
+            self._ask_first = jobs_wanted(self.options.job_layout, n=self._n_workers)
+        self._head = await self._start_head()
+        self.security = self._head.security
+        self.scheduler_comm = rpc(
+            self._head.scheduler.address,
+            connection_args=self.security.get_connection_args("client"),
+        )
 
-        return started().__await__()
-
-    async def _start(self) -> None:
-        self._silence.enter_context(silence_logging_cmgr(self._silence_logs))
-        try:
-            if self._candidates is not None:
-                self.options, self.shape_plan = await self._candidates.choose(self._n_workers)
-                self._pools[POOL] = self.options
-                self._ask_first = jobs_wanted(self.options.job_layout, n=self._n_workers)
-            self._head = await self._start_head()
-            self.security = self._head.security
-            self.scheduler_comm = rpc(
-                self._head.scheduler.address,
-                connection_args=self.security.get_connection_args("client"),
-            )
-            await super()._start()
-            if self._ask_first:
-                await self._scale({POOL: self._ask_first})
-        except BaseException:
-            await self._close()
-            raise
+    async def _begun(self) -> None:
+        if self._ask_first:
+            await self._scale({POOL: self._ask_first})
 
     async def _start_head(self) -> Head:
         tls = None
@@ -179,32 +155,18 @@ class HPCCluster(Sized):
             raise
         return head
 
-    async def _close(self) -> None:
-        await self.finish()
-
-    async def finish(self) -> None:
-        """End once, whoever asks and however often; who is interrupted does not stop it."""
-        if self._ending is None:
-            self._ending = asyncio.create_task(self._end(), name="dask-hpc close")
-        await asyncio.shield(self._ending)
-
-    async def _end(self) -> None:
-        try:
-            await super()._close()
-            self.scheduler_info.update(workers={}, n_workers=0, total_threads=0, total_memory=0)
-            left = await self._head.close() if self._head else []
-            if self._head:
-                await self._keep_account()
-            if left:
-                logger.error(
-                    "jobs %s of cluster %s may be left in the queue: the batch system did not "
-                    "confirm; they are cancelled as soon as it answers",
-                    ", ".join(left),
-                    self.name,
-                )
-        finally:
-            at_exit.living.discard(self)
-            self._silence.close()
+    async def _finish(self) -> None:
+        if self._head is None:
+            return
+        left = await self._head.close()
+        await self._keep_account()
+        if left:
+            logger.error(
+                "jobs %s of cluster %s may be left in the queue: the batch system did not "
+                "confirm; they are cancelled as soon as it answers",
+                ", ".join(left),
+                self.name,
+            )
 
     async def _keep_account(self) -> None:
         account = self.report()
@@ -214,19 +176,6 @@ class HPCCluster(Sized):
                 await asyncio.to_thread(keep, account)
             except (OSError, HPCError) as error:  # the cluster has ended well all the same
                 logger.warning("the account of cluster %s is not kept: %s", self.name, error)
-
-    def close(self, timeout: float | None = None) -> Any:
-        """Close the workers, the jobs and the scheduler.
-
-        Parameters
-        ----------
-        timeout
-            Seconds to wait; what is not gone by then goes on closing.
-        """
-        closing = super().close(timeout)
-        if closing is None and (self._ending is None or self._ending.done()):
-            self._loop_runner.stop()
-        return closing
 
     @property
     def head(self) -> Head:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from dask.utils import parse_timedelta
 from distributed.core import Status
-from distributed.deploy.cluster import Cluster
 
 from dask_hpc.cluster import present
 from dask_hpc.cluster.adaptive import Following
 from dask_hpc.cluster.joining import check_room
+from dask_hpc.cluster.lived import Lived
 from dask_hpc.cluster.pools import POOL
 from dask_hpc.cluster.sizes import jobs_between, jobs_wanted
 from dask_hpc.control.backoff import DEMAND_INTERVAL
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dask_hpc.model.layout import Layout
 
 
-class Sized(Cluster):
+class Sized(Lived):
     """A cluster with jobs that can be more or fewer."""
 
     options: ClusterOptions

@@ -101,6 +101,7 @@ class Controller(Notices):
         self._clock = clock
         self._wall = wall
         self._spares: set[str] = set()  # pools whose jobs are kept while they are of use
+        self._told = True  # whether the scheduler's side knows how long its workers have
         self._interval = backoff.MIN_POLL
         self._next_poll = 0.0
         self._lock = asyncio.Lock()
@@ -144,6 +145,7 @@ class Controller(Notices):
         if key is not None:
             self.book.joined(key, self._wall())
             self.changed.set()
+            self._told = False
             if self._outlook.renewing:
                 self._wake.set()  # it may stand in for one that waits to leave
 
@@ -197,6 +199,9 @@ class Controller(Notices):
             self.rounds += 1
             if self.ledger.to_query() and self._clock() >= self._next_poll:
                 await self._observe()
+            if not self._told:
+                self._outlook.tell()
+                self._told = True
             actions = reconcile(self.wanted, self.views(), self._failures.permit(self._clock()))
             if actions:
                 await self._apply(actions)
@@ -230,7 +235,7 @@ class Controller(Notices):
             listing = Listing({**ended, **listing.jobs}, listing.names)
         await self._settle_doubts(listing, now)
         changed, ends = self.ledger.observe(listing, now, self._wall())
-        self._outlook.tell()
+        self._told = False
         self.book.observed(self.ledger.statuses(), ends, self._wall())
         await self._failures.take_in(ends, now)
         changed |= await self._ask_why(now)

@@ -271,12 +271,16 @@ class Ledger:
                 yield JobView(key, tracked.pool, tracked.phase(index), held, key in kept)
 
     def deadlines(self) -> dict[JobKey, float]:
-        """When each job that runs is ended by force, in seconds since the epoch, where known."""
+        """When each job that was of use is ended by force, in seconds since the epoch, if known.
+
+        One without workers is not: if its walltime ends before any joins, it has failed.
+        """
         return {
             key: deadline
             for tracked in self.arrays.values()
-            for index, key in tracked.alive.items()
-            if (deadline := tracked.deadline(index)) is not None
+            for index in tracked.first_join
+            if (key := tracked.alive.get(index)) is not None
+            and (deadline := tracked.deadline(index)) is not None
         }
 
     def live_jobs(self) -> int:
