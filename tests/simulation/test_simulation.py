@@ -274,7 +274,7 @@ async def test_ten_thousand_jobs_cost_one_query_and_little_time_a_round(
     record_property("round_cpu_ms", spent)
     with capsys.disabled():
         print(f"\n10,000 jobs: {spent:.0f} CPU-ms per round, one query each")
-    assert spent < 150, "a round at 10,000 jobs must not stall the head"
+    assert spent < 200, "a round at 10,000 jobs must not stall the head"
 
 
 async def test_a_falling_demand_spares_jobs_that_are_of_use() -> None:
