@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from dask_hpc.control.backoff import LEAVE_TOGETHER
 from dask_hpc.control.ports import Workers
@@ -28,7 +29,7 @@ class Departures:
         self._workers = workers
         self._over = over
         self._deadlines: dict[JobKey, float | None] = {}
-        self._tasks: dict[JobKey, asyncio.Task[None]] = {}
+        self._tasks: dict[JobKey, asyncio.Task[set[str]]] = {}
 
     def __contains__(self, key: object) -> bool:
         """Whether workers of a job are on their way out."""
@@ -49,22 +50,25 @@ class Departures:
         for group in _groups(names, deadlines):
             ends = [end for key in group if (end := deadlines.get(key)) is not None]
             deadline = min(ends, default=None)
-            leaving = self._leave({key: names[key] for key in group}, deadline)
-            task = asyncio.create_task(leaving, name="dask-hpc departure")
+            mine = {key: names[key] for key in group}
+            everyone = {worker for workers in mine.values() for worker in workers}
+            leaving = self._workers.retire(everyone, force=False, deadline=deadline)
+            task = asyncio.ensure_future(leaving)
+            task.add_done_callback(partial(self._done, mine))
             self._tasks.update(dict.fromkeys(group, task))
             self._deadlines.update(dict.fromkeys(group, deadline))
 
-    async def _leave(self, names: Mapping[JobKey, Collection[str]], deadline: float | None) -> None:
-        everyone = {worker for workers in names.values() for worker in workers}
-        left: set[str] = set()
-        try:
-            left = await self._workers.retire(everyone, force=False, deadline=deadline)
-        except Exception:  # whatever it is, the jobs must not be thought to be leaving for ever
-            logger.exception("workers could not be sent out, it is tried again")
-        finally:
-            for key, workers in names.items():
+    def _done(self, names: Mapping[JobKey, Collection[str]], task: asyncio.Task[set[str]]) -> None:
+        """Tell of each job whether its workers have gone; of a task that never ran as well."""
+        left: set[str] | None = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("workers could not be sent out, it is tried again", exc_info=error)
+        elif not task.cancelled():
+            left = task.result()
+        for key, workers in names.items():
+            if self._tasks.get(key) is task:  # a job that was requeued may be leaving once more
                 del self._tasks[key], self._deadlines[key]
-                self._over(key, left.issuperset(workers))
+                self._over(key, left is not None and left.issuperset(workers))
 
     def hurry(self, key: JobKey, deadline: float) -> None:
         """Call off a departure that reckons with more time than there is."""
