@@ -199,10 +199,11 @@ class Controller(Notices):
             self.rounds += 1
             if self.ledger.to_query() and self._clock() >= self._next_poll:
                 await self._observe()
+            views = self.views()
             if not self._told:
                 self._outlook.tell()
                 self._told = True
-            actions = reconcile(self.wanted, self.views(), self._failures.permit(self._clock()))
+            actions = reconcile(self.wanted, views, self._failures.permit(self._clock()))
             if actions:
                 await self._apply(actions)
             await self._cancel_overdue()

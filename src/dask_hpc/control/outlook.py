@@ -35,6 +35,7 @@ class Outlook:
         self._ledger = ledger
         self._workers = workers
         self._pools = pools
+        self._deadlines: Mapping[JobKey, float] = {}
         self._turn = inf  # when a job comes near its deadline, in seconds since the epoch
 
     def views(
@@ -58,7 +59,7 @@ class Outlook:
         departing
             Jobs whose workers are on their way out.
         """
-        deadlines = self._ledger.deadlines()
+        deadlines = self._deadlines = self._ledger.deadlines()
         renewals = self._renewals() if deadlines else {}
         soon = self._look_ahead(deadlines, renewals) <= epoch
         near = bool(deadlines) and (soon or self.renewing)
@@ -77,8 +78,8 @@ class Outlook:
         return max(MIN_POLL, self._turn - epoch)
 
     def tell(self) -> None:
-        """Tell the scheduler's side how long each worker has."""
-        self._workers.deadlines(self._ledger.ends(self._ledger.deadlines()))
+        """Tell the scheduler's side how long each worker has, as of the last look."""
+        self._workers.deadlines(self._ledger.ends(self._deadlines))
 
     def _renewals(self) -> dict[str, Renewal]:
         arrivals, task = self._ledger.arrivals, self._workers.longest_task()
