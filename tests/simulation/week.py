@@ -255,7 +255,7 @@ class Week:
         while True:
             now = self._loop.time()
             self.staff.working = self.staff.names() if load(now) else set()
-            jobs = demand.want(load(now), now, self.controller.ledger.waits)
+            jobs = demand.want(load(now), now, self.controller.ledger.arrivals.get("default", ()))
             self.witness.want(jobs, word=False)
             self.controller.want({POOL: jobs})
             await asyncio.sleep(backoff.DEMAND_INTERVAL)

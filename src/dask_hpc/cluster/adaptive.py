@@ -123,7 +123,7 @@ class Adaptive:
             name: each.demand.want(
                 -(-workers[name] // pools[name].workers_per_job),
                 now,
-                self._controller.ledger.waits,
+                self._controller.ledger.arrivals.get(name, ()),
             )
             for name, each in self._followed.items()
         }

@@ -193,7 +193,7 @@ class Sized(Lived):
             How soon the work at hand should be done; None takes the engine's setting.
         patience
             For how long fewer jobs must be enough before any is given up; None follows the time
-            that jobs wait in the queue, between half a minute and ten minutes.
+            that jobs take until they are of use, between five seconds and ten minutes.
         wait_count
             The engine's way to say `patience`, in intervals.
         pool

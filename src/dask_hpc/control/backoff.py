@@ -47,10 +47,10 @@ LEAVE_GRACE = 20.0
 DEMAND_INTERVAL = 1.0
 
 #: Seconds for which fewer jobs must be enough before an adaptive cluster gives any up.  It follows
-#: how long jobs wait in the queue.  At least: people think between two cells of a notebook, and a
-#: job costs its start even where nobody waits.  At most: cores that idle longer are taken from
-#: others, however full the queue.
-MIN_PATIENCE = 30.0
+#: how long jobs take from their submission to their first worker.  At least: a dip between two
+#: steps of one computation is shorter.  At most: cores that idle longer are taken from others,
+#: however full the queue.
+MIN_PATIENCE = 5.0
 MAX_PATIENCE = 600.0
 
 #: Seconds before its estimated start in which a pending job is not given up for a fall of the

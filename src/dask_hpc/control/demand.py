@@ -46,7 +46,7 @@ class Demand:
     bounds
         Of the jobs.
     patience
-        Seconds for which fewer must be enough; None follows how long jobs waited lately.
+        Seconds for which fewer must be enough; None follows how long jobs took to come lately.
     """
 
     def __init__(self, bounds: Bounds, patience: float | None = None) -> None:
@@ -64,7 +64,7 @@ class Demand:
         now
             Seconds of any clock that only goes forward.
         waits
-            Seconds that the last jobs waited in the queue.
+            Seconds from the submission of the last jobs to their first worker.
         """
         while self._needed and self._needed[-1][1] <= needed:
             self._needed.pop()

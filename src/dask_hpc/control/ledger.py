@@ -26,7 +26,7 @@ from dask_hpc.model.job import JobId, JobState, JobStatus, Submission
 #: (out of memory while the data loads, a broken preload), which would otherwise loop for ever.
 USEFUL = 30.0
 
-#: Jobs whose time in the queue is remembered: some, since one may have been lucky.
+#: Jobs whose time until they were of use is remembered: some, since one may have been lucky.
 WAITS = 20
 
 _NOT_OUR_FAULT = frozenset({JobState.PREEMPTED, JobState.NODE_FAIL})
@@ -45,7 +45,6 @@ class Ledger:
     def __init__(self, history_delay: float = 0.0) -> None:
         self.arrays: dict[str, Tracked] = {}
         self.history_delay = history_delay
-        self.waits: deque[float] = deque(maxlen=WAITS)  # seconds in the queue, of the last to start
         self.arrivals: dict[str, deque[float]] = {}  # from submission to first worker, by pool
 
     # -- events -----------------------------------------------------------------------------------
@@ -172,8 +171,6 @@ class Ledger:
                     continue
                 tracked.status[index] = new
                 changed |= new.state is not old.state or new.reason != old.reason
-                if old.state.waiting and new.state is JobState.RUNNING:
-                    self.waits.append(now - tracked.waiting_since(index))
                 if new.state is JobState.RUNNING:
                     tracked.run(index, epoch)
                 elif new.state.waiting and not old.state.waiting:
