@@ -18,13 +18,12 @@ from tests.site.chaos.trial import Outcome, run_trial
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
 JOBS = 4
-#: What the beds wait between the first signal and the kill: Slurm's KillWait, Grid Engine's notify;
-#: 30 and 60 s by default.
+#: What the bed waits between SIGTERM and SIGKILL (KillWait); Slurm's own default is 30 s.
 GRACE = {"worker_extra_args": ["--grace", "5"]}
 
 
-def judge(outcome: Outcome) -> None:
-    """Hold every promise against what was seen."""
+def judge(outcome: Outcome, *, harmless: frozenset[str]) -> None:
+    """Hold every promise against what was seen; harmless faults may repeat, but lose nothing."""
     told, blows = outcome.told, outcome.blows
     losses = [*verdict.rerun(told, blows), *verdict.results(told, blows)]
     print(f"\n{BED.batch}: {verdict.by_cause(losses)}; {outcome.seen}; missed {outcome.missed}")
@@ -32,8 +31,7 @@ def judge(outcome: Outcome) -> None:
     gone = {loss.key for loss in losses if loss.what == "scattered"}
     assert verdict.wrong(told) == ({"scattered": len(gone)} if gone else {})
     assert [loss for loss in losses if loss.cause is None] == []
-    warned = {blow.kind for blow in blows if blow.graceful}
-    assert [loss for loss in losses if loss.what != "rerun" and loss.cause in warned] == []
+    assert [loss for loss in losses if loss.what != "rerun" and loss.cause in harmless] == []
     assert outcome.left == []
     assert outcome.seen.doubled == set()
     assert verdict.too_many(outcome.seen.young, blows, JOBS) == []
@@ -53,15 +51,17 @@ def test_a_bad_day_on_slurm() -> None:
             draw(6, kinds, 4, 84),
             seconds=95,
             cluster={"queue": "spot", "job_cpu": 6, **GRACE},  # two to a node: room to renew all
-        )
+        ),
+        harmless=frozenset({"cancel", "requeue", "preempt", "server", "full"}),
     )
     print(f"{time.monotonic() - began:.0f} s")
 
 
 @pytest.mark.skipif(BED.batch != "sge", reason="Grid Engine's own")
 def test_a_bad_day_on_grid_engine() -> None:
-    """Likewise, with fewer faults."""
+    """Likewise, with fewer faults; its bed kills 5 s after the warning, too soon to hand over."""
     began = time.monotonic()
     kinds = ["worker", "supervisor", "cancel", "suspend", "full"]
-    judge(run_trial("badday", "sge", draw(6, kinds, 4, 50), seconds=58, cluster=GRACE))
+    outcome = run_trial("badday", "sge", draw(6, kinds, 4, 50), seconds=58)
+    judge(outcome, harmless=frozenset({"suspend", "full"}))
     print(f"{time.monotonic() - began:.0f} s")
