@@ -22,7 +22,7 @@ from distributed.core import Status
 
 from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.workers import SchedulerWorkers
-from dask_hpc.control.drain import MARGIN
+from dask_hpc.control.drain import LEAST_MARGIN, MARGIN
 from tests.integration.conftest import PLAIN
 
 if TYPE_CHECKING:
@@ -468,7 +468,7 @@ async def test_a_lock_of_a_task_that_is_moved_is_free_again(engine: Engine) -> N
         locked, str(engine.notes), 3.0, workers=["a"], allow_other_workers=True, key="locked"
     )
     await engine.begun("locked")
-    deadline = time.time() + MARGIN + 0.5
+    deadline = time.time() + LEAST_MARGIN + 0.5
     assert await engine.workers.retire({"a"}, force=False, deadline=deadline) == {"a"}
     async with asyncio.timeout(40):
         assert await task == "locked"

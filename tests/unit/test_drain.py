@@ -7,7 +7,15 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_hpc.control.drain import MARGIN, OUTLIVES, SLOWEST, Task, hand_over_time, outlives
+from dask_hpc.control.drain import (
+    LEAST_MARGIN,
+    MARGIN,
+    OUTLIVES,
+    SLOWEST,
+    Task,
+    hand_over_time,
+    outlives,
+)
 
 seconds = st.floats(0, 1e6)
 
@@ -61,3 +69,11 @@ def test_results_go_to_workers_that_stay_for_a_while() -> None:
     assert outlives(None, 1000.0)
     assert outlives(1000.0 + OUTLIVES, 1000.0)
     assert not outlives(1000.0 + OUTLIVES - 1, 1000.0)
+
+
+def test_of_a_short_grace_the_first_half_is_for_tasks() -> None:
+    """As far as the second one suffices for their results; a long grace keeps the whole margin."""
+    assert hand_over_time(0, 1e9, given=60.0) == MARGIN
+    assert hand_over_time(0, 1e9, given=14.0) == 7.0
+    assert hand_over_time(0, 1e9, given=6.7) == LEAST_MARGIN
+    assert hand_over_time(0, 1e9, given=2.0) == LEAST_MARGIN  # nothing may begin to end there

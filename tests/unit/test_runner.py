@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dask_hpc.batch import runner
 from dask_hpc.batch.client import ATTEMPTS, BatchClient
 from dask_hpc.batch.runner import run
 from dask_hpc.drivers.base import Command, Output
@@ -64,6 +66,19 @@ async def test_output_without_end_is_cut() -> None:
     """A wrapper gone wild fills no memory."""
     with pytest.raises(BatchSystemUnavailable, match="more than 1000 bytes"):
         await run(python("while True: print('x' * 100)"), cap=1000)
+
+
+async def test_what_nobody_reads_keeps_no_killed_command() -> None:
+    """asyncio stops reading a pipe whose buffer is full, and then never sees its end."""
+    process = await asyncio.create_subprocess_exec(
+        *python("while True: print('x' * 100)").argv,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    await asyncio.sleep(0.3)  # until the buffer is full
+    async with asyncio.timeout(10):
+        await runner._kill(process)
 
 
 async def test_a_missing_program_is_named() -> None:

@@ -63,11 +63,12 @@ async def run(command: Command, *, timeout: float = TIMEOUT, cap: int = OUTPUT_C
         ) from None
     except PermissionError:
         raise BatchSystemMissing(f"{command.argv[0]} may not be run by you") from None
+    readers = [
+        asyncio.ensure_future(_read(stream, cap)) for stream in (process.stdout, process.stderr)
+    ]
     try:
         async with asyncio.timeout(timeout):
-            stdout, stderr = await asyncio.gather(
-                _read(process.stdout, cap), _read(process.stderr, cap)
-            )
+            stdout, stderr = await asyncio.gather(*readers)
             returncode = await process.wait()
     except (TimeoutError, _TooMuch) as error:
         what = (
@@ -78,6 +79,9 @@ async def run(command: Command, *, timeout: float = TIMEOUT, cap: int = OUTPUT_C
         ) from None
     finally:
         if process.returncode is None:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
             await _kill(process)
     return Output(command, returncode, _text(stdout), _text(stderr))
 
@@ -99,7 +103,13 @@ async def _read(stream: asyncio.StreamReader | None, cap: int) -> bytes:
 async def _kill(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # its own session: wrappers' children die too
-    await process.wait()
+    # asyncio waits for the end of both pipes, and reads none whose buffer was full.
+    await asyncio.gather(_discard(process.stdout), _discard(process.stderr), process.wait())
+
+
+async def _discard(stream: asyncio.StreamReader | None) -> None:
+    while stream is not None and await stream.read(1 << 16):
+        pass
 
 
 def _text(data: bytes) -> str:

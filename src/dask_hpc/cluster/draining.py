@@ -175,7 +175,8 @@ class Draining:
         """Seconds until its results must be on their way; infinite without a deadline."""
         if (end := self._end(leaving)) is None:
             return math.inf
-        return end - hand_over_time(leaving.ws.nbytes, self._scheduler.bandwidth) - now
+        given = end - leaving.since
+        return end - hand_over_time(leaving.ws.nbytes, self._scheduler.bandwidth, given) - now
 
     # -- who may go, who stays --------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ What the steps are is in :mod:`~dask_hpc.cluster.draining`.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -40,6 +41,7 @@ class Leaving:
 
     ws: WorkerState
     deadline: float | None
+    since: float = field(default_factory=time.time)
     hold: Hold | None = None
     stopped: float | None = None  # since when it takes no new tasks
     closing: bool = False  # nothing is left on it, the engine closes it

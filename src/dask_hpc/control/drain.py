@@ -7,11 +7,15 @@ with its reason.  The engine's side is :mod:`dask_hpc.cluster.draining`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 #: Seconds kept free before a deadline whatever there is to hand over: the engine's memory manager
 #: goes round every 2 s (one round asks for copies, the next sees them), a worker's processes take
 #: up to 2 s to go, and the clocks of the head and of the batch system differ by some.
 MARGIN = 10.0
+#: As much of it as remains where there is less time in all than two such margins: a task that ends
+#: within the first half of a short grace still has its result copied.
+LEAST_MARGIN = 5.0
 #: Bytes per second that are counted on, however slow the last transfers were: the engine measures
 #: single small ones too.  A quarter of 1 Gbit/s Ethernet, the slowest network of a cluster.
 SLOWEST = 30e6
@@ -23,7 +27,7 @@ SHARE = 0.25
 OUTLIVES = 600.0
 
 
-def hand_over_time(nbytes: float, bandwidth: float) -> float:
+def hand_over_time(nbytes: float, bandwidth: float, given: float = inf) -> float:
     """Seconds to keep for handing over results.
 
     Parameters
@@ -32,13 +36,16 @@ def hand_over_time(nbytes: float, bandwidth: float) -> float:
         Bytes that the worker holds.
     bandwidth
         Bytes per second, of the transfers seen so far.
+    given
+        Seconds that there are in all.
 
     Returns
     -------
     float
         Seconds before the deadline.
     """
-    return MARGIN + nbytes / (SHARE * max(bandwidth, SLOWEST))
+    margin = min(MARGIN, max(LEAST_MARGIN, given / 2))
+    return margin + nbytes / (SHARE * max(bandwidth, SLOWEST))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ _SUPERVISOR, _NANNY, _LARGEST_PART = 64 * MIB, 2 * MIB, 8
 #: How far a worker's address space exceeds what it uses: 310 MiB measured with one thread, most of
 #: it reserved by malloc and for stacks, and more with each thread.
 _ADDRESS_SPACE = 512 * MIB
+#: What the dynamic linker says of a library that finds no room (glibc, elf/dl-map-segments.h).
+_UNMAPPED = "failed to map segment"
 #: With fewer addresses nothing starts: measured, one process needs 150 to 200 MiB to import the
 #: engine and start its threads; numpy's libraries then end the process without a word of ours.
 _LEAST_ADDRESSES = 128 * MIB
@@ -141,6 +143,7 @@ def starved(error: BaseException, bounds: Mapping[str, int]) -> NodeError | None
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or (isinstance(error, RuntimeError) and "start new thread" in str(error))
+        or (isinstance(error, ImportError) and _UNMAPPED in str(error))
     )
     if limit is None or limit >= 2 * _ADDRESS_SPACE or not out_of_it:
         return None
