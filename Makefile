@@ -18,7 +18,7 @@ EXTRAS_demo := demo,dashboard
 EXTRAS_test := test
 EXTRAS_lint := dev
 
-.PHONY: help demo test test-sites lint check clean FORCE
+.PHONY: help demo test test-sites test-sites-long lint check clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -31,6 +31,9 @@ test: $(VENV)/.installed-test ## everything that needs no batch system (about 5 
 
 test-sites: ## the tests on real batch systems, which testbeds/ starts on this machine (root, Debian 12)
 	testbeds/run-sites.sh
+
+test-sites-long: ## the same, and those that take a minute each and are made elsewhere too
+	testbeds/run-sites.sh --long
 
 lint: $(VENV)/.installed-lint ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

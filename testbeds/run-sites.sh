@@ -1,11 +1,13 @@
 #!/bin/bash
-# run-sites.sh [--only SYSTEM,...] [--keep] [--] [PYTEST ARGUMENTS]   (root, Debian 12)
+# run-sites.sh [--only SYSTEM,...] [--long] [--keep] [--] [PYTEST ARGUMENTS]   (root, Debian 12)
 #
 # Runs tests/site against real batch systems on this machine, one after the other: slurm, sge, oar,
 # condor; and MPI alone: mpi.  For each: starts its bed, runs pytest twice, and stops it (--keep: the
 # last one stays up):
 #   as alice, on the host "login":   -m "not root"   what a user does
 #   as root, on the machine itself:  -m "root"       a second user, killed nodes, a server that is away
+# Without --long, tests marked "long" are left out: they take a minute or more and their point is made
+# elsewhere too, mostly on another batch system.
 # Returns 0 only if all pass.  A batch system that does not start fails.  Up to three tests of a round that
 # fail are tried once more, by themselves, since real batch systems have weather: what then passes is listed
 # at the end, and is to be looked into all the same.
@@ -20,11 +22,12 @@ export TESTBED_DIR=${TESTBED_DIR:-/var/tmp/testbeds}
 COPY=$TESTBED_DIR/checkout
 LIMIT=${SITES_TIMEOUT:-1800}
 systems=(slurm sge oar condor mpi)
-keep=
+keep='' long=''
 while [ $# -gt 0 ]; do
     case $1 in
     --only) IFS=, read -r -a systems <<<"$2"; shift 2 ;;
     --keep) keep=1; shift ;;
+    --long) long=1; shift ;;
     --) shift; break ;;
     *) break ;;
     esac
@@ -64,6 +67,7 @@ tests() { # SYSTEM WHO MARKERS COMMAND-PREFIX... -- PYTEST ARGUMENTS: 5, "no tes
     local batch=$system
     [ "$system" != condor ] || batch=htcondor
     [ "$system" = slurm ] || markers="not slurm and $markers"
+    [ -n "$long" ] || markers="not long and $markers"
     local path=tests/site
     [ "$system" != mpi ] || path=tests/site/test_mpi.py
     say "$system: $who"

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from tests.site.slurm import run
 
 Options = Mapping[str, Any]
@@ -72,6 +74,11 @@ class Bed:
     crowded: Options | None = None
     lost: Callable[[str], bool] = lambda _: True
     script: str = ""
+
+
+def long_except(*systems: str) -> pytest.MarkDecorator:
+    """Mark a test that takes a minute: always run on these systems, elsewhere if asked for."""
+    return pytest.mark.site if BED.batch in systems else pytest.mark.long
 
 
 def _slurm_jobs(user: str) -> list[str]:

@@ -105,6 +105,7 @@ def test_an_array_that_runs_before_its_scheduler_waits_for_it(folder: Path) -> N
 
 
 @pytest.mark.slurm
+@pytest.mark.long  # test_leaving.py has it for a cluster's jobs
 def test_a_requeued_job_comes_back_as_itself_and_loses_no_data(folder: Path) -> None:
     """Its workers have the names of before, its log has both lives."""
     file = folder / "f.json"

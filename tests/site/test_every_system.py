@@ -27,7 +27,7 @@ from dask_hpc.errors import HPCError, JobStartError, SubmitRejected
 from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
 from dask_hpc.model.layout import Layout
 from dask_hpc.model.pool import Pool
-from tests.site.beds import BED
+from tests.site.beds import BED, long_except
 from tests.site.slurm import counted_commands, run, wait_until
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -120,6 +120,7 @@ def test_memory_is_named_when_it_kills() -> None:
     shutil.rmtree(c.log_directory)
 
 
+@long_except("slurm", "sge")
 def test_walltime_is_named_when_it_kills() -> None:
     """Workers never join within the job's minute: the cause is the walltime."""
     with cluster("late", walltime=BED.walltime, job_script_prologue=["sleep 600"]) as c:
@@ -239,6 +240,7 @@ class Nobody:
         return set(names)
 
 
+@long_except("slurm")
 @pytest.mark.timeout(300)
 async def test_a_hundred_jobs_cost_few_commands(logs: Path) -> None:
     """Up, watched for a minute, down: printed, and bounded by one poll every two seconds."""

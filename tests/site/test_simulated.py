@@ -14,7 +14,7 @@ from dask_hpc.drivers.script import job_script
 from tests.simulation import scenario
 from tests.simulation.test_scenario import simulated
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slurm, pytest.mark.long, pytest.mark.timeout(240)]
 
 
 def test_a_real_slurm_tells_the_story_of_the_simulated_one(tmp_path: Path) -> None:

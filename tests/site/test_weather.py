@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.site.beds import BED
+from tests.site.beds import BED, long_except
 from tests.site.held import Held, bed
 from tests.site.slurm import wait_until
 
@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 AWAY = 60
 
 
+@long_except("slurm", "sge")
 def test_a_server_away_for_a_minute_is_waited_out() -> None:
     """Stopped before a scale, started later: nothing is doubled, nothing lost, all are told."""
     with Held("patient", "2", "2") as held:
