@@ -29,6 +29,7 @@ def test_jobs_are_kept_off_a_node_that_fails_them() -> None:
         cluster.wait_for_workers(1, timeout=120)
         cluster.scale(jobs=3)
         cluster.wait_for_workers(3, timeout=200)
-        hosts = {w["host"] for w in cluster.scheduler_info["workers"].values()}
+        # not cluster.scheduler_info, which hears of a worker a moment later
+        hosts = {worker.host for worker in cluster.head.scheduler.workers.values()}
         assert len(hosts) == 3
         assert cluster.head.controller.problem is None
