@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dask_hpc.cluster.head_pools import PoolWorkers
     from dask_hpc.control.controller import Controller
-    from dask_hpc.control.demand import Demand
+    from dask_hpc.control.demand import Bounds, Demand
 
 logger = logging.getLogger("dask_hpc")
 
@@ -86,6 +86,10 @@ class Adaptive:
         self._followed[pool] = following
         self._cancel()
         self._task = asyncio.create_task(self._run(), name="dask-hpc adaptive")
+
+    def bounds(self) -> dict[str, Bounds]:
+        """Between how many jobs each pool moves that is followed."""
+        return {pool: each.demand.bounds for pool, each in self._followed.items()}
 
     def leave(self, pools: Collection[str]) -> None:
         """Follow these pools no longer; their jobs stay as many as they are."""

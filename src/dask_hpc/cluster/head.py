@@ -33,6 +33,7 @@ from dask_hpc.cluster.preemptible import keep_elsewhere
 from dask_hpc.cluster.security import engine_security
 from dask_hpc.cluster.usage import Usage
 from dask_hpc.control.controller import Controller
+from dask_hpc.control.demand import Bounds
 from dask_hpc.control.journal import Journal
 from dask_hpc.control.ports import Place
 from dask_hpc.control.reaper import GOODBYE
@@ -236,6 +237,10 @@ class Head:
     def adapt(self, pool: str, following: Following) -> None:
         """Want as many jobs of a pool as the tasks can use, from now on."""
         self._adaptive.follow(pool, following)
+
+    def adapting(self) -> Mapping[str, Bounds]:
+        """Between how many jobs each pool moves that follows its tasks."""
+        return self._adaptive.bounds()
 
     def running_workers(self, pool: str | None = None) -> int:
         """Workers (of one pool) that have joined and take tasks, or are about to."""

@@ -5,62 +5,16 @@ Reads, never changes; every value that reaches HTML is escaped.
 
 from __future__ import annotations
 
-from collections import Counter
 from html import escape
-from typing import TYPE_CHECKING
 
 from dask.utils import format_bytes
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 
 from dask_hpc.cluster.report import summary
-from dask_hpc.control.reconcile import Phase
-from dask_hpc.model.job import JobState
+from dask_hpc.cluster.view import jobs_line
 
-if TYPE_CHECKING:
-    from dask_hpc.control.controller import Controller
-
-_PHASES = {
-    Phase.UP: "running",
-    Phase.STARTING: "starting",
-    Phase.PENDING: "pending",
-    Phase.IN_DOUBT: "in doubt",
-    Phase.LEAVING: "leaving",
-}
-
-
-def jobs_line(controller: Controller) -> str:
-    """Say how many jobs there are and why some wait: ``4 wanted: 3 running, 1 pending (...)``."""
-    several = len(controller.pools) > 1
-    line = "; ".join(
-        f"{pool} {_pool_line(controller, pool)}" if several else _pool_line(controller, pool)
-        for pool in controller.pools
-    )
-    if controller.unanswered:
-        line += f"; no answer from the batch system: {controller.unanswered}"
-    if controller.submitter.limited:
-        line += f"; no more are accepted: {controller.submitter.limited}"
-    return f"{line}; stopped after failures" if controller.problem else line
-
-
-def _pool_line(controller: Controller, pool: str) -> str:
-    phases, why = controller.ledger.phases(pool), _reasons(controller, pool)
-    parts = []
-    for phase, word in _PHASES.items():
-        if count := phases[phase]:
-            parts.append(f"{count} {word}{f' ({why})' if why and phase is Phase.PENDING else ''}")
-    return f"{controller.wanted[pool]} wanted: {', '.join(parts) or 'none'}"
-
-
-def _reasons(controller: Controller, pool: str) -> str:
-    """The most frequent reasons for which jobs of a pool wait."""
-    waiting = Counter(
-        f"held: {status.reason}" if status.state is JobState.HELD else status.reason
-        for tracked in controller.ledger.arrays.values()
-        for status in tracked.status.values()
-        if tracked.pool == pool and status.state.waiting and status.reason
-    )
-    return "; ".join(reason for reason, _ in waiting.most_common(2))
+__all__ = ["html_rows", "jobs_line", "text"]
 
 
 def text(cluster: Cluster) -> str:

@@ -72,7 +72,7 @@ class Controller(Notices):
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__()
+        super().__init__(wall)
         self.name = name
         self.pools = dict(pools)
         self.client = client
@@ -120,6 +120,7 @@ class Controller(Notices):
         self.wanted.update(wanted)
         self._spares -= wanted.keys()
         self._failures.resume()
+        self.changed.set()
         if not any(self.wanted.values()):
             await self._departures.stop()  # they took their time; now none is wanted
         await self.round()
@@ -136,6 +137,8 @@ class Controller(Notices):
         news = any(self.wanted[pool] != jobs for pool, jobs in wanted.items())
         self.wanted.update(wanted)
         self._spares |= wanted.keys()
+        if news:
+            self.changed.set()
         if news or self._surplus:
             self._wake.set()
 
@@ -229,7 +232,9 @@ class Controller(Notices):
             self.silence(error)
             self._schedule(changed=False)
             return
-        self.unanswered = ""
+        if self.unanswered:
+            self.unanswered = ""
+            self.changed.set()
         if vanished := self.ledger.unlisted(listing, now):
             past = await self.client.history(vanished)
             ended = {job: status for job, status in past.jobs.items() if not status.state.live}
@@ -244,8 +249,6 @@ class Controller(Notices):
         for name in self.ledger.prune():
             await self.submitter.record("ended", name=name)
         self._schedule(changed=changed)
-        if changed:
-            self.changed.set()
 
     async def _ask_why(self, now: float) -> bool:
         """Ask why jobs wait, one array a round, if the query does not tell; whether it is news."""
@@ -257,6 +260,8 @@ class Controller(Notices):
     def _schedule(self, *, changed: bool) -> None:
         self._interval = backoff.next_poll(self._interval, changed=changed)
         self._next_poll = self._clock() + self._interval
+        if changed:
+            self.changed.set()
 
     async def _settle_doubts(self, listing: Listing, now: float) -> None:
         found, absent = self.ledger.adopt(listing, now)
@@ -316,6 +321,7 @@ class Controller(Notices):
     async def _retire(self, keys: Collection[JobKey]) -> None:
         names = {key: set(self.ledger.arrays[key.name].workers[key.index]) for key in keys}
         self.ledger.leave(keys, self._clock())
+        self.changed.set()
         if any(self.wanted.values()):
             self._departures.begin(names, self.ledger.deadlines())
             return
@@ -380,3 +386,7 @@ class Controller(Notices):
     def log(self, key: JobKey) -> Path:
         """Path of one job's log."""
         return log_path(self._place.logs, key.name, key.index)
+
+    def epoch(self) -> float:
+        """Seconds since the epoch at which the clock, and with it the ledger's, showed zero."""
+        return self._wall() - self._clock()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from dask_hpc.control.notices import Notices
 from dask_hpc.control.reconcile import JobKey, Phase
 from dask_hpc.control.tracked import End
 from dask_hpc.errors import BatchSystemError, HPCError, JobStartError
-
-logger = logging.getLogger("dask_hpc")
 
 
 class Failures:
@@ -101,7 +98,7 @@ class Failures:
         if stopped:
             self._notices.report(error)
         else:
-            logger.warning("%s", error)
+            self._notices.failed(error)
 
     def _succeed(self) -> None:
         if self._budget.failures and isinstance(self._notices.problem, JobStartError):
