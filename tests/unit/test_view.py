@@ -168,7 +168,7 @@ def test_the_view_is_plain_values() -> None:
     """It goes through JSON and back, and says what a person asks."""
     made = controller(pools=dict(POOLS))
     submit(made, "c-1a", 2)
-    see(made, j0=RUNS, j1=JobStatus(JobState.PENDING, "Priority"))
+    see(made, j0=RUNS, j1=JobStatus(JobState.PENDING, "Priority", start=EPOCH + 9))
     found = view(
         head(made, adapting=lambda: {"wide": Bounds(1, None)}),
         place=HeadPlace("job", "12", EPOCH + 1),
@@ -180,6 +180,7 @@ def test_the_view_is_plain_values() -> None:
             "adapting": None,
             "jobs": {"pending": 1, "starting": 1},
             "reasons": ["Priority"],
+            "starts": EPOCH + 9,
             "workers": 3,
             "workers_per_job": 2,
             "cores_per_job": 4,
@@ -190,6 +191,7 @@ def test_the_view_is_plain_values() -> None:
             "adapting": {"minimum": 1, "maximum": None},
             "jobs": {},
             "reasons": [],
+            "starts": None,
             "workers": 3,
             "workers_per_job": 2,
             "cores_per_job": 8,

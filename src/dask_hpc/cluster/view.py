@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from dask_hpc.cluster.report import report, summary
 from dask_hpc.control.reconcile import JobKey, Phase
-from dask_hpc.model.job import JobId, JobState
+from dask_hpc.model.job import JobId, JobState, JobStatus
 
 if TYPE_CHECKING:
     from dask_hpc.cluster.head import Head
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 #: States of a job that lives, as they are shown, in the order of a job's life.
 STATES = ("pending", "held", "starting", "running", "leaving", "ending", "in doubt")
 
-_WAITS = ("pending", "held")
+#: Those of a job that has not started.
+WAITING = ("pending", "held")
 
 _OF_PHASE = {
     Phase.PENDING: "pending",
@@ -75,12 +76,16 @@ class Bounds(TypedDict):
 
 
 class PoolRow(TypedDict):
-    """One pool: jobs by state, the most frequent reasons of those that wait; memory in bytes."""
+    """One pool: jobs by state, the most frequent reasons of those that wait; memory in bytes.
+
+    ``starts`` is when the first of those that wait may start, by the batch system's estimate.
+    """
 
     wanted: int
     adapting: Bounds | None
     jobs: dict[str, int]
     reasons: list[str]
+    starts: float | None
     workers: int
     workers_per_job: int
     cores_per_job: int
@@ -196,9 +201,9 @@ def view(head: Head, *, jobs: bool = True, place: HeadPlace = HERE) -> View:
 def job_rows(controller: Controller) -> Iterator[JobRow]:
     """Each live job of a controller."""
     epoch = controller.epoch()
-    for tracked, index, key in _live(controller):
-        status, state = tracked.status[index], _state(tracked, index)
-        waits, seen = state in _WAITS, tracked.started.get(index)
+    for tracked, index, key in live_jobs(controller):
+        status, state = tracked.status[index], state_of(tracked, index)
+        waits, seen = state in WAITING, tracked.started.get(index)
         yield JobRow(
             id="" if tracked.array is None else str(JobId(tracked.array, index)),
             name=f"{key.name}-{index}",
@@ -215,14 +220,15 @@ def job_rows(controller: Controller) -> Iterator[JobRow]:
         )
 
 
-def _live(controller: Controller) -> Iterator[tuple[Tracked, int, JobKey]]:
+def live_jobs(controller: Controller) -> Iterator[tuple[Tracked, int, JobKey]]:
     """Each live job; whoever asks may be in another thread than the one that changes them."""
     for tracked in list(controller.ledger.arrays.values()):
         for index, key in list(tracked.alive.items()):
             yield tracked, index, key
 
 
-def _state(tracked: Tracked, index: int) -> str:
+def state_of(tracked: Tracked, index: int) -> str:
+    """One of `STATES`."""
     phase = tracked.phase(index)
     if phase is Phase.PENDING and tracked.status[index].state is JobState.HELD:
         return "held"
@@ -238,6 +244,16 @@ class _Tally:
 
     states: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    starts: float | None = None
+
+    def add(self, state: str, status: JobStatus) -> None:
+        self.states[state] += 1
+        if state not in WAITING:
+            return
+        if status.reason:
+            self.reasons[f"held: {status.reason}" if state == "held" else status.reason] += 1
+        if status.start is not None and (self.starts is None or status.start < self.starts):
+            self.starts = status.start
 
     def why(self) -> list[str]:
         return [reason for reason, _ in self.reasons.most_common(_REASONS)]
@@ -245,12 +261,9 @@ class _Tally:
 
 def _tallies(controller: Controller) -> dict[str, _Tally]:
     tallies = {pool: _Tally() for pool in list(controller.pools)}
-    for tracked, index, _ in _live(controller):
-        tally, status = tallies.setdefault(tracked.pool, _Tally()), tracked.status[index]
-        state = _state(tracked, index)
-        tally.states[state] += 1
-        if status.reason and state in _WAITS:
-            tally.reasons[f"held: {status.reason}" if state == "held" else status.reason] += 1
+    for tracked, index, _ in live_jobs(controller):
+        tally = tallies.setdefault(tracked.pool, _Tally())
+        tally.add(state_of(tracked, index), tracked.status[index])
     return tallies
 
 
@@ -262,6 +275,7 @@ def _pool_row(head: Head, name: str, tally: _Tally) -> PoolRow:
         adapting=None if bounds is None else Bounds(minimum=bounds.minimum, maximum=bounds.maximum),
         jobs={state: tally.states[state] for state in STATES if tally.states[state]},
         reasons=tally.why(),
+        starts=tally.starts,
         workers=head.running_workers(name),
         workers_per_job=pool.workers_per_job,
         cores_per_job=spec.cores * spec.nodes,
