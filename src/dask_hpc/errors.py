@@ -1,10 +1,13 @@
 """Every error this package raises, in one tree.
 
-A message says what happened, where, and what to do next.  Nothing but exception classes may live
-here: it is the lowest layer, imported on login and compute nodes alike.
+A message says what happened, where, and what to do next.  Nothing but exceptions, and their way to
+another process, may live here: it is the lowest layer, imported on login and compute nodes alike.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class HPCError(Exception):
@@ -25,6 +28,25 @@ class HPCError(Exception):
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message}\n  -> {self.hint}" if self.hint else message
+
+
+def to_json(error: HPCError) -> dict[str, str]:
+    """What another process needs to raise the same error."""
+    return {"error": type(error).__name__, "message": str(error.args[0]), "hint": error.hint}
+
+
+def from_json(told: Mapping[str, Any]) -> HPCError:
+    """Make an error that another process has raised.
+
+    Parameters
+    ----------
+    told
+        As `to_json` gives it; a kind that is not known here becomes an `HPCError`.
+    """
+    kind = globals().get(str(told.get("error")), HPCError)
+    if not (isinstance(kind, type) and issubclass(kind, HPCError)):
+        kind = HPCError
+    return kind(str(told.get("message", "")), hint=str(told.get("hint", "")))
 
 
 class ConfigurationError(HPCError, ValueError):
@@ -73,6 +95,10 @@ class SchedulerFileBroken(RendezvousError):
 
 class HeadUnreachable(RendezvousError, TimeoutError):
     """The scheduler named in the scheduler file does not answer."""
+
+
+class UnknownCluster(HPCError, LookupError):
+    """You have no cluster that is called so."""
 
 
 class ClusterDirectoryError(HPCError):

@@ -14,6 +14,8 @@ import pytest
 from distributed import Client, wait
 
 from dask_hpc import HPCCluster
+from dask_hpc.cluster.head_client import HeadClient
+from dask_hpc.cluster.known import find
 from dask_hpc.errors import (
     ClusterDirectoryError,
     ConfigurationError,
@@ -22,6 +24,7 @@ from dask_hpc.errors import (
     SubmitRejected,
     WorkersTimeout,
 )
+from dask_hpc.launch import rendezvous
 from tests.helpers import wait_until
 from tests.integration.account import Account
 
@@ -217,13 +220,14 @@ def test_the_job_script_is_what_it_looks_like(account: Account) -> None:
 
 @pytest.mark.parametrize("option", [{"insecure": True}, {"security": False}])
 def test_insecure_is_explicit_and_warns(account: Account, option: dict[str, bool]) -> None:
-    """It works, in plain TCP, and no identity is made."""
+    """It works, in plain TCP; its control channel alone needs the identity."""
     with pytest.warns(UserWarning, match="no encryption and no authentication"):
         cluster = account.cluster(n_workers=1, **option)
     with cluster, cluster.get_client() as client:
         assert cluster.scheduler_address.startswith("tcp://")
         assert client.submit(square, 6).result(timeout=30) == 36
-    assert not (account.home / "tls").exists()
+        assert rendezvous.read(Path(cluster.scheduler_file)).tls is None
+        assert HeadClient(find(cluster.name)).view()["name"] == cluster.name
     account.wait_until_nothing_is_left()
 
 

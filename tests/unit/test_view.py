@@ -94,6 +94,8 @@ def head(made: Controller, **more: Any) -> Any:
         "workers": SimpleNamespace(tasks_rerun=0, keys_lost=0),
         "running_workers": lambda _: 3,
         "adapting": dict,
+        "where": HeadPlace(),
+        "ready": True,
     }
     return SimpleNamespace(**{**told, **more})
 
@@ -170,8 +172,11 @@ def test_the_view_is_plain_values() -> None:
     submit(made, "c-1a", 2)
     see(made, j0=RUNS, j1=JobStatus(JobState.PENDING, "Priority", start=EPOCH + 9))
     found = view(
-        head(made, adapting=lambda: {"wide": Bounds(1, None)}),
-        place=HeadPlace("job", "12", EPOCH + 1),
+        head(
+            made,
+            adapting=lambda: {"wide": Bounds(1, None)},
+            where=HeadPlace("job", "12", EPOCH + 1),
+        )
     )
     assert json.loads(json.dumps(found)) == {**found, "failures": []}
     assert found["pools"] == {

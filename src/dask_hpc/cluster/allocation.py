@@ -97,6 +97,7 @@ class AllocationCluster(Lived):
         self.status = Status.closed  # what __del__ looks at, should anything below raise
         self.allocation = allocation
         self.options = options
+        self.close_timeout = options.close_timeout
         self.cores = allocation.cores or limits.cores(limits.look()).amount
         self.workers = workers_on(self.cores, options)
         if options.insecure:

@@ -37,4 +37,4 @@ def close_all() -> None:
         with suppress(Exception):  # the interpreter ends: nobody is left to tell
             if not cluster.asynchronous:
                 cluster.loop.asyncio_loop.set_default_executor(_Inline(1))
-                cluster.sync(cluster.finish, callback_timeout=cluster.options.close_timeout)
+                cluster.sync(cluster.finish, callback_timeout=cluster.close_timeout)

@@ -21,6 +21,9 @@ from dask_hpc.errors import ClusterDirectoryError
 #: Seconds to wait for the jobs of a dead cluster of the same name to be gone.
 _REAP = 60.0
 
+#: Of a head with a process of its own: what it is to start, what kept it from starting, its log.
+WANTED, ERROR, HEAD_LOG = "wanted.json", "error.json", "head.log"
+
 #: Bytes that are read of a job's log at most.
 LOG_BYTES = 1 << 20
 
@@ -65,8 +68,11 @@ class ClusterDirectory:
 
     def clear(self, *, keep_logs: bool) -> None:
         """Remove what a closed cluster leaves; the logs too, unless a failure needs them."""
-        for path in (self.scheduler_file, self.journal, *self.path.glob("job-*.sh")):
+        files = [self.scheduler_file, self.journal, self.path / WANTED, self.path / ERROR]
+        for path in (*files, *self.path.glob("job-*.sh")):
             path.unlink(missing_ok=True)
+        if not keep_logs:
+            (self.path / HEAD_LOG).unlink(missing_ok=True)
         if not keep_logs and self.logs.is_relative_to(self.path):
             shutil.rmtree(self.logs, ignore_errors=True)
         with contextlib.suppress(OSError):  # there are logs to keep: so the directory stays

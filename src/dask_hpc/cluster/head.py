@@ -1,6 +1,6 @@
 """The head: the dask Scheduler and the controller in one event loop.
 
-Starts and ends both, writes the scheduler file, keeps the guardian.  It runs in the user's process.
+Starts and ends both, writes the scheduler file, keeps the guardian.  In which process is told it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.pools import POOL, pool_of
 from dask_hpc.cluster.preemptible import keep_elsewhere
 from dask_hpc.cluster.security import engine_security
+from dask_hpc.cluster.service import Service
 from dask_hpc.cluster.usage import Usage
+from dask_hpc.cluster.view import HERE, HeadPlace
 from dask_hpc.control.controller import Controller
 from dask_hpc.control.demand import Bounds
 from dask_hpc.control.journal import Journal
@@ -89,6 +91,8 @@ class Head:
         Claimed for this cluster.
     tls
         Identity of the user, or None for an insecure cluster.
+    where
+        It runs.
     """
 
     def __init__(
@@ -99,8 +103,11 @@ class Head:
         driver: Driver,
         directory: ClusterDirectory,
         tls: TLSFiles | None,
+        where: HeadPlace = HERE,
     ) -> None:
         self.name = name
+        self.where = where
+        self.ready = False  # until what was asked for at first is submitted
         self.options = pools[POOL]
         self.driver = driver
         self.directory = directory
@@ -126,8 +133,13 @@ class Head:
         """What the cluster's own connections use."""
         return engine_security(self.tls) if self.tls else Security(require_encryption=False)
 
-    async def start(self) -> None:
+    async def start(self, service: Service) -> None:
         """Start everything.
+
+        Parameters
+        ----------
+        service
+            The control channel, which is to listen where the scheduler does.
 
         Raises
         ------
@@ -153,12 +165,13 @@ class Head:
             dashboard_address=f"127.0.0.1:{self.options.dashboard_port}",
         )
         try:
-            self._start_controller()
+            self._start_controller(service.listen(self._place.host))
         except BaseException:
+            service.close()
             await self.scheduler.close(reason="the cluster could not start")
             raise
 
-    def _start_controller(self) -> None:
+    def _start_controller(self, control: int) -> None:
         self._journal = Journal(self.directory.journal)
         self._journal.append(
             "opened", batch=self.driver.name, host=socket.gethostname(), pid=os.getpid()
@@ -186,6 +199,10 @@ class Head:
             owner=getpass.getuser(),
             tls=self.tls,
             others=self._place.other_addresses(self.scheduler),
+            control=control,
+            batch=self.driver.name,
+            head=self.where.kind,
+            job=self.where.job or "",
         )
         self._guardian = _start_guardian(self.directory)
         self._loop_task = asyncio.create_task(self._live(), name="dask-hpc head")

@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from typing import Any, ClassVar
 
 from distributed.core import Status, rpc
 from distributed.utils import Log, Logs
 
 from dask_hpc.cluster import present
-from dask_hpc.cluster.dashboard import tunnel_line
+from dask_hpc.cluster.bring_up import Bringing, checked_place
 from dask_hpc.cluster.dask_config import name_in_dask_config
-from dask_hpc.cluster.directory import claim
+from dask_hpc.cluster.directory import ClusterDirectory, claim
+from dask_hpc.cluster.elsewhere import Elsewhere
 from dask_hpc.cluster.head import Head
 from dask_hpc.cluster.joining import check_room
+from dask_hpc.cluster.known import Known
 from dask_hpc.cluster.options import check_name, warn_insecure
 from dask_hpc.cluster.planning import candidates, with_first
 from dask_hpc.cluster.pools import POOL
-from dask_hpc.cluster.report import Report, keep, report, summary
+from dask_hpc.cluster.report import Report, keep, summary
 from dask_hpc.cluster.request import understand
 from dask_hpc.cluster.security import ensure_identity
+from dask_hpc.cluster.service import Service
 from dask_hpc.cluster.sizes import jobs_wanted
 from dask_hpc.cluster.sizing import Sized
+from dask_hpc.cluster.steering import Here, operations
+from dask_hpc.cluster.view import HERE, HeadPlace
 from dask_hpc.control.shapes import Plan
 from dask_hpc.errors import HPCError
 
@@ -48,6 +54,10 @@ class HPCCluster(Sized):
         What else jobs may be: each a mapping with some of ``cores, memory, walltime, queue,
         account``.  The batch system is asked when which would start, and the best is taken for all
         jobs; `shape_plan` says why (docs/shapes.md).
+    head
+        Where the scheduler and what looks after the jobs run: ``"here"``, in this process, and end
+        with it; or ``"detached"``, in a process of their own on this machine, which goes on when
+        this one, the notebook or the login ends, until :meth:`shutdown` (docs/outliving.md).
     asynchronous
         Whether it is used from a running event loop, with ``await``.
     loop
@@ -80,6 +90,8 @@ class HPCCluster(Sized):
     """
 
     batch: ClassVar[str | None] = None
+    where: HeadPlace = HERE
+    _find: Callable[[], Known] | None
 
     def __init__(
         self,
@@ -89,12 +101,14 @@ class HPCCluster(Sized):
         name: str | None = None,
         n_workers: int = 0,
         shapes: Sequence[Mapping[str, Any]] = (),
+        head: str = "here",
         asynchronous: bool = False,
         loop: Any = None,
         silence_logs: int | str = logging.WARNING,
         **options: Any,
     ) -> None:
         self.status = Status.closed  # what __del__ looks at, should anything below raise
+        where = checked_place(head)
         keywords, others = with_first(options, shapes)
         request = understand(keywords, batch=batch, fixed=self.batch, site=site)
         self.driver, self.options = request.driver, request.options
@@ -105,40 +119,53 @@ class HPCCluster(Sized):
         self._candidates = candidates(request, others) if shapes else None
         if self.options.insecure:
             warn_insecure()
-        self._head: Head | None = None
+        self.close_timeout = self.options.close_timeout
         self._n_workers = n_workers
         self._ask_first = jobs_wanted(self.options.job_layout, n=n_workers)
         check_room(self._ask_first * self.options.job_layout.workers)
-        super().__init__(
-            silence_logs=silence_logs,
-            asynchronous=asynchronous,
-            loop=loop,
-            name=check_name(name or f"{request.prefix}-{secrets.token_hex(3)}"),
-        )
+        called = check_name(name or f"{request.prefix}-{secrets.token_hex(3)}")
+        words = {"site": site, "batch": batch or self.batch, "shapes": list(shapes), **options}
+        self._find = None if where == "here" else Bringing(words, called, n_workers, where)
+        self._live_as(called, asynchronous=asynchronous, loop=loop, silence_logs=silence_logs)
+
+    def _live_as(self, name: str, **options: Any) -> None:
+        self._steering: Here | Elsewhere | None = None
+        self._service: Service | None = None
+        super().__init__(name=name, **options)
         self._live()
 
     # -- life -------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
+        if self._find is not None:
+            known = await asyncio.to_thread(self._find)
+            elsewhere = await asyncio.to_thread(Elsewhere, known)
+            self._steering, self.security = elsewhere, elsewhere.security()
+            self._connect(elsewhere.found.address)
+            return
         if self._candidates is not None:
             self.options, self.shape_plan = await self._candidates.choose(self._n_workers)
             self._pools[POOL] = self.options
             self._ask_first = jobs_wanted(self.options.job_layout, n=self._n_workers)
-        self._head = await self._start_head()
-        self.security = self._head.security
+        head = await self._start_head()
+        self.security = head.security
+        self._connect(head.scheduler.address)
+
+    def _connect(self, address: str) -> None:
         self.scheduler_comm = rpc(
-            self._head.scheduler.address,
-            connection_args=self.security.get_connection_args("client"),
+            address, connection_args=self.security.get_connection_args("client")
         )
 
     async def _begun(self) -> None:
-        if self._ask_first:
-            await self._scale({POOL: self._ask_first})
+        if self._find is None:
+            if self._ask_first:
+                await self.steering.scale(jobs=self._ask_first)
+            self.head.ready = True
 
     async def _start_head(self) -> Head:
-        tls = None
-        if not self.options.insecure:
-            tls = await asyncio.to_thread(ensure_identity)
+        identity = await asyncio.to_thread(ensure_identity)
+        tls = None if self.options.insecure else identity
+        if tls is not None:
             await asyncio.to_thread(name_in_dask_config, tls)
         directory = await claim(self.name, log_directory=self.options.log_directory)
         try:
@@ -148,17 +175,23 @@ class HPCCluster(Sized):
                 driver=self.driver,
                 directory=directory,
                 tls=tls,
+                where=self.where,
             )
-            await head.start()
+            here = Here(head, self._request, self._pools)
+            self._service = Service(operations(here, self.finish), identity)
+            await head.start(self._service)
         except BaseException:
             directory.clear(keep_logs=False)
             raise
+        self._steering = here
         return head
 
     async def _finish(self) -> None:
-        if self._head is None:
+        if not isinstance(self._steering, Here):
             return
-        left = await self._head.close()
+        left = await self.head.close()
+        if self._service is not None:
+            self._service.close()
         await self._keep_account()
         if left:
             logger.error(
@@ -177,39 +210,76 @@ class HPCCluster(Sized):
             except (OSError, HPCError) as error:  # the cluster has ended well all the same
                 logger.warning("the account of cluster %s is not kept: %s", self.name, error)
 
+    async def answered(self) -> None:
+        """Wait, for a moment, until whoever ended the cluster from elsewhere has been told so."""
+        if self._service is not None:
+            await self._service.answered()
+
+    @property
+    def steering(self) -> Here | Elsewhere:
+        """The running head, wherever it is."""
+        if self._steering is None:
+            raise HPCError(f"cluster {self.name} has not started", hint="await it first")
+        return self._steering
+
     @property
     def head(self) -> Head:
-        """The running scheduler and controller."""
-        if self._head is None:
-            raise HPCError(f"cluster {self.name} has not started", hint="await it first")
-        return self._head
+        """The running scheduler and controller, where they are in this process.
+
+        Raises
+        ------
+        HPCError
+            If they are not, or not yet.
+        """
+        if isinstance(self.steering, Here):
+            return self.steering.head
+        raise HPCError(f"the head of cluster {self.name} runs in another process")
 
     # -- what there is to see ---------------------------------------------------------------------
 
     def job_script(self, pool: str | None = None) -> str:
         """The script that each job of a pool runs; default: of the cluster's own."""
-        return self.head.pools.script(self._known(pool))
+        return self.steering.script(pool)
+
+    @property
+    def directory(self) -> ClusterDirectory:
+        """Where its files are."""
+        return self.steering.directory
 
     @property
     def log_directory(self) -> str:
         """Directory of the jobs' logs."""
-        return str(self.head.directory.logs)
+        return str(self.directory.logs)
 
     @property
     def scheduler_file(self) -> str:
         """Path of the scheduler file: ``Client(scheduler_file=...)`` connects from anywhere."""
-        return str(self.head.directory.scheduler_file)
+        return str(self.directory.scheduler_file)
 
     @property
     def dashboard_link(self) -> str:
-        """Address of the dashboard on this machine, without the token that opens it."""
+        """Address of the dashboard on the head's machine, without the token that opens it."""
         running = self.status is Status.running
-        return self.head.scheduler.dashboard_url(token=False) if running else ""
+        return self.steering.dashboard(token=False) if running else ""
 
     @property
     def dashboard_help(self) -> str:
         """One line that says how to see the dashboard in a browser; it holds the secret token."""
-        return tunnel_line(self.head.scheduler.dashboard_url(token=True))
+        return self.steering.dashboard_help()
+
+    def shutdown(self) -> Any:
+        """End the cluster, whoever else takes part in it: its jobs, its head.
+
+        :meth:`close` does the same where this object started it in this process; elsewhere it only
+        leaves the cluster.
+        """
+        if isinstance(self._steering, Elsewhere):
+            return self._do(self._shut_down(self._steering))
+        return self.close()
+
+    async def _shut_down(self, elsewhere: Elsewhere) -> None:
+        await asyncio.to_thread(elsewhere.client.shutdown)
+        await self.finish()
 
     def report(self) -> Report:
         """What the cluster has cost and done so far.
@@ -224,7 +294,7 @@ class HPCCluster(Sized):
             ``jobs_submitted``, ``core_seconds`` (allocated in all), ``tasks_rerun``, ``keys_lost``
             and ``commands`` (run, by name).
         """
-        return report(self.head)
+        return self.steering.report()
 
     def get_logs(
         self,
@@ -256,16 +326,58 @@ class HPCCluster(Sized):
         ConfigurationError
             If there is no such pool.
         """
-        only = None if pool is None else self._known(pool)
+        only = None if pool is None else self.steering.known(pool)
         which = {"cluster": cluster, "scheduler": scheduler, "workers": workers}
         return self.sync(self._get_logs, jobs=jobs, pool=only, **which)
 
     async def _get_logs(self, *, jobs: bool = True, pool: str | None = None, **which: bool) -> Logs:
         logs = await super()._get_logs(**which)
         if jobs:
-            texts = await asyncio.to_thread(self.head.directory.read_logs, self.name, pool)
+            texts = await asyncio.to_thread(self.directory.read_logs, self.name, pool)
             logs.update({path: Log(text) for path, text in texts.items()})
         return logs
+
+    @classmethod
+    def attach(
+        cls,
+        what: str | PathLike[str],
+        *,
+        asynchronous: bool = False,
+        loop: Any = None,
+        silence_logs: int | str = logging.WARNING,
+    ) -> HPCCluster:
+        """Take part in a cluster of yours that runs, from any process, notebook or node.
+
+        Parameters
+        ----------
+        what
+            Its name, the path of its scheduler file, or one of its jobs as in ``"slurm:1234"``.
+        asynchronous, loop, silence_logs
+            As of the class.
+
+        Returns
+        -------
+        HPCCluster
+            All methods work; closing it leaves the cluster running, :meth:`shutdown` ends it.
+
+        Raises
+        ------
+        UnknownCluster
+            If you have no such cluster.
+        RendezvousError
+            If its head does not answer.
+
+        Examples
+        --------
+        >>> from dask_hpc import HPCCluster
+        >>> cluster = HPCCluster.attach("analysis")  # doctest: +SKIP
+        >>> client = cluster.get_client()  # doctest: +SKIP
+        """
+        from dask_hpc.cluster.attached import AttachedCluster
+
+        return AttachedCluster(
+            what, asynchronous=asynchronous, loop=loop, silence_logs=silence_logs
+        )
 
     def __repr__(self) -> str:
         return present.text(self)

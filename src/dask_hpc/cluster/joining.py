@@ -14,6 +14,7 @@ import dask.config
 
 from dask_hpc.cluster.lasting import LastingScheduler
 from dask_hpc.cluster.leaving import LeavingScheduler
+from dask_hpc.cluster.watched import WatchedScheduler
 from dask_hpc.model.joining import TURN, Turns, check_files
 from dask_hpc.node.kernel import raise_file_limit
 
@@ -23,7 +24,7 @@ _BACKLOG = "distributed.comm.socket-backlog"
 _LONGEST_BACKLOG = 65535
 
 
-class HeadScheduler(LastingScheduler, LeavingScheduler):
+class HeadScheduler(LastingScheduler, LeavingScheduler, WatchedScheduler):
     """A scheduler that tells supervisors when their workers may join.
 
     Parameters

@@ -27,11 +27,21 @@ class Lived(Cluster):
         Level below which the engine's own log is not shown.
     options
         Of the engine's Cluster.
+
+    Attributes
+    ----------
+    over
+        Set when it has ended.
+    close_timeout
+        Seconds that its end may take when the interpreter ends.
     """
+
+    close_timeout: float = 60.0
 
     def __init__(self, *, silence_logs: int | str, **options: Any) -> None:
         self.status = Status.closed  # what __del__ looks at, should anything below raise
         self._ending: asyncio.Task[None] | None = None
+        self.over = asyncio.Event()
         self._silence = ExitStack()
         self._silence_logs = log_level(silence_logs)
         super().__init__(quiet=True, **options)
@@ -90,6 +100,7 @@ class Lived(Cluster):
         finally:
             at_exit.living.discard(self)
             self._silence.close()
+            self.over.set()
 
     async def _finish(self) -> None:
         """End the workers and the scheduler, if they have begun."""

@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dask.utils import parse_timedelta
 from distributed.core import Status
 
-from dask_hpc.cluster import present
-from dask_hpc.cluster.adaptive import Following
-from dask_hpc.cluster.joining import check_room
 from dask_hpc.cluster.lived import Lived
-from dask_hpc.cluster.pools import POOL
-from dask_hpc.cluster.sizes import jobs_between, jobs_wanted
 from dask_hpc.control.backoff import DEMAND_INTERVAL
-from dask_hpc.control.demand import Demand
-from dask_hpc.errors import ConfigurationError, HPCError, WorkersTimeout
+from dask_hpc.errors import HPCError, WorkersTimeout
 from dask_hpc.units import parse_walltime
 
 if TYPE_CHECKING:
-    from dask_hpc.cluster.head import Head
-    from dask_hpc.cluster.options import ClusterOptions
-    from dask_hpc.cluster.request import Request
-    from dask_hpc.model.layout import Layout
+    from dask_hpc.cluster.elsewhere import Elsewhere
+    from dask_hpc.cluster.steering import Here
 
 
 class Sized(Lived):
     """A cluster with jobs that can be more or fewer."""
 
-    options: ClusterOptions
-    _head: Head | None
-    _request: Request
-    _pools: dict[str, ClusterOptions]
-
     @property
-    def head(self) -> Head:
-        """The running scheduler and controller."""
+    def steering(self) -> Here | Elsewhere:
+        """The running head, wherever it is."""
         raise NotImplementedError
 
     def scale(
@@ -77,19 +63,8 @@ class Sized(Lived):
         SubmitRejected
             If the batch system refuses the jobs, in its own words.
         """
-        if isinstance(n, Mapping):
-            if any(each is not None for each in (jobs, cores, memory, pool)):
-                raise ConfigurationError("scale() by pool takes workers of each pool alone")
-            wanted = {each: jobs_wanted(self._layout(each), n=size) for each, size in n.items()}
-        else:
-            layout = self._layout(pool)
-            size = jobs_wanted(layout, n=n, jobs=jobs, cores=cores, memory=memory)
-            wanted = {pool or POOL: size}
-        self._check_room(wanted)
-        return self._do(self._scale, wanted)
-
-    async def _scale(self, jobs: Mapping[str, int]) -> None:
-        await self.head.scale(jobs)
+        self._check_open()
+        return self._do(self.steering.scale(n, jobs=jobs, cores=cores, memory=memory, pool=pool))
 
     def add_pool(self, name: str, /, **options: Any) -> Any:
         """Have one more kind of jobs; none is submitted before :meth:`scale` or :meth:`adapt`.
@@ -113,46 +88,22 @@ class Sized(Lived):
             whole cluster's.
         """
         self._check_open()
-        asked = self._request.pool(name, options, self._pools)
-        self._pools[name] = asked
-        return self._do(self._add_pool, name, asked)
-
-    async def _add_pool(self, name: str, options: ClusterOptions) -> None:
-        try:
-            await self.head.add_pool(name, options)
-        except BaseException:
-            del self._pools[name]
-            raise
+        return self._do(self.steering.add_pool(name, options))
 
     @property
     def pools(self) -> tuple[str, ...]:
         """Names of the pools, the cluster's own one (``"default"``) first."""
-        return tuple(self._pools)
+        return self.steering.pools
 
-    def _layout(self, pool: str | None) -> Layout:
-        """Layout of a pool's jobs."""
-        return self._pools[self._known(pool)].job_layout
-
-    def _known(self, pool: str | None) -> str:
-        """Name of a pool that there is."""
-        if pool is not None and pool not in self._pools:
-            raise ConfigurationError(
-                f"cluster {self.name} has no pool {pool!r}",
-                hint=f"there are: {', '.join(self._pools)}; add_pool() makes another",
-            )
-        return POOL if pool is None else pool
-
-    def _check_room(self, jobs: Mapping[str, int]) -> None:
-        """See that one scheduler can hold the workers of all pools, with these jobs of some."""
-        wanted = {**(self._head.controller.wanted if self._head else {}), **jobs}
-        check_room(sum(count * self._layout(each).workers for each, count in wanted.items()))
-
-    def _do(self, coroutine: Callable[..., Awaitable[None]], *args: Any) -> Any:
+    def _do(self, change: Awaitable[None]) -> Any:
         """Run to the end, or, in an event loop, start at once and give back what can be awaited."""
-        self._check_open()
         if self.called_from_running_loop:
-            return asyncio.ensure_future(coroutine(*args))
-        return self.sync(coroutine, *args)
+            return asyncio.ensure_future(change)
+
+        async def run() -> None:
+            await change
+
+        return self.sync(run)
 
     def _check_open(self) -> None:
         if self.status in (Status.closing, Status.closed):
@@ -204,34 +155,24 @@ class Sized(Lived):
         ConfigurationError
             If the bounds make no sense, or there is no such pool.
         """
-        layout = self._layout(pool)
-        bounds = jobs_between(
-            layout,
-            least={
-                "n": minimum or None,
-                "jobs": minimum_jobs,
-                "cores": minimum_cores,
-                "memory": minimum_memory,
-            },
-            most={
-                "n": maximum,
-                "jobs": maximum_jobs,
-                "cores": maximum_cores,
-                "memory": maximum_memory,
-            },
-        )
-        self._check_room({self._known(pool): max(bounds.minimum, bounds.maximum or 0)})
-        every = parse_timedelta(interval)
-        waits = None if wait_count is None else wait_count * every
-        following = Following(
-            Demand(bounds, waits if patience is None else parse_timedelta(patience)),
-            every,
-            None if target_duration is None else parse_timedelta(target_duration),
-        )
-        return self._do(self._adapt, self._known(pool), following)
-
-    async def _adapt(self, pool: str, following: Following) -> None:
-        self.head.adapt(pool, following)
+        self._check_open()
+        words: dict[str, Any] = {
+            "minimum": minimum,
+            "maximum": maximum,
+            "minimum_jobs": minimum_jobs,
+            "maximum_jobs": maximum_jobs,
+            "minimum_cores": minimum_cores,
+            "maximum_cores": maximum_cores,
+            "minimum_memory": minimum_memory,
+            "maximum_memory": maximum_memory,
+            "interval": interval,
+            "target_duration": target_duration,
+            "patience": patience,
+            "wait_count": wait_count,
+            "pool": pool,
+        }
+        given = {word: value for word, value in words.items() if value is not None}
+        return self._do(self.steering.adapt(**given))
 
     def wait_for_workers(
         self, n_workers: int, timeout: float | str | None = None, *, pool: str | None = None
@@ -259,24 +200,23 @@ class Sized(Lived):
         self._check_open()
         if pool is None:
             return super().wait_for_workers(n_workers, timeout=timeout)
-        return self.sync(self._wait_for_workers, n_workers, timeout, self._known(pool))
+        return self.sync(self._wait_for_workers, n_workers, timeout, self.steering.known(pool))
 
     async def _wait_for_workers(
         self, n_workers: int, timeout: float | str | None, pool: str | None = None
     ) -> None:
         seconds = parse_walltime(timeout) if isinstance(timeout, str) else timeout
-        controller = self.head.controller
+        steering = self.steering
         try:
             async with asyncio.timeout(seconds):
-                while self.head.running_workers(pool) < n_workers:
-                    if controller.problem is not None:
-                        raise controller.problem
-                    controller.changed.clear()
-                    await controller.changed.wait()
+                while steering.workers(pool) < n_workers:
+                    if steering.problem is not None:
+                        raise steering.problem
+                    await steering.change()
         except TimeoutError:
             raise WorkersTimeout(
-                f"{self.head.running_workers(pool)} of {n_workers} workers joined "
+                f"{steering.workers(pool)} of {n_workers} workers joined "
                 f"{f'pool {pool} of ' if pool else ''}cluster {self.name} in {seconds:g} s; "
-                f"jobs: {present.jobs_line(controller)}",
+                f"jobs: {steering.view()['line']}",
                 hint="time in the queue is no failure: wait longer, or ask for less per job",
             ) from None

@@ -96,8 +96,8 @@ class View(TypedDict):
     """One cluster at one moment.
 
     ``changes`` counts up at every change; ``dashboard`` is its link without the token; ``line`` is
-    one line about the jobs; ``unanswered``, ``limited`` and ``problem`` are empty while all is
-    well.
+    one line about the jobs; ``unanswered``, ``limited``, ``problem`` and the name of its error,
+    ``problem_kind``, are empty while all is well.
     """
 
     name: str
@@ -121,6 +121,7 @@ class View(TypedDict):
     unanswered: str
     limited: str
     problem: str
+    problem_kind: str
     failures: list[tuple[float, str]]
     cost: str
     core_hours: dict[str, float]
@@ -148,7 +149,7 @@ class HeadPlace:
 HERE = HeadPlace()
 
 
-def view(head: Head, *, jobs: bool = True, place: HeadPlace = HERE) -> View:
+def view(head: Head, *, jobs: bool = True) -> View:
     """See a cluster.
 
     Parameters
@@ -157,8 +158,6 @@ def view(head: Head, *, jobs: bool = True, place: HeadPlace = HERE) -> View:
         Its head, in this process.
     jobs
         Whether to list each job; without, counts alone.
-    place
-        Where the head runs.
 
     Returns
     -------
@@ -170,12 +169,12 @@ def view(head: Head, *, jobs: bool = True, place: HeadPlace = HERE) -> View:
     return View(
         name=head.name,
         batch=head.driver.name,
-        status="running" if head.scheduler.status.name == "running" else "closing",
-        head=place.kind,
+        status=_status(head),
+        head=head.where.kind,
         host=socket.gethostname(),
         pid=os.getpid(),
-        head_job=place.job,
-        head_deadline=place.deadline,
+        head_job=head.where.job,
+        head_deadline=head.where.deadline,
         opened=head.opened,
         now=time.time(),
         changes=controller.changed.count,
@@ -189,10 +188,17 @@ def view(head: Head, *, jobs: bool = True, place: HeadPlace = HERE) -> View:
         unanswered=controller.unanswered,
         limited=controller.submitter.limited,
         problem=str(controller.problem or ""),
+        problem_kind=type(controller.problem).__name__ if controller.problem else "",
         failures=list(controller.failures),
         cost=summary(account),
         core_hours=account["core_hours"],
     )
+
+
+def _status(head: Head) -> str:
+    if head.scheduler.status.name != "running":
+        return "closing"
+    return "running" if head.ready else "starting"
 
 
 # --- jobs ----------------------------------------------------------------------------------------

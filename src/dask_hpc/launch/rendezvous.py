@@ -52,6 +52,11 @@ class Rendezvous:
         Identity to connect with, or None for a cluster without TLS.
     others
         More addresses of the scheduler, for hosts that do not reach the first.
+    control
+        Port of the head's control channel, on the same hosts; 0 without one.
+    batch, head, job
+        The batch system of its jobs; where the head runs (``"here"``: in its user's own process,
+        ``"detached"``, ``"job"``), and the id of its job; empty in a file of another writer.
     """
 
     address: str
@@ -62,6 +67,10 @@ class Rendezvous:
     written: float = 0.0
     tls: TLSFiles | None = None
     others: tuple[str, ...] = ()
+    control: int = 0
+    batch: str = ""
+    head: str = ""
+    job: str = ""
 
     @property
     def writer(self) -> str:
@@ -79,6 +88,7 @@ def write(
     owner: str,
     tls: TLSFiles | None,
     others: Sequence[str] = (),
+    **more: str | int,
 ) -> None:
     """Write a scheduler file: complete or not at all, readable by its owner only.
 
@@ -95,6 +105,8 @@ def write(
     others
         More addresses of the scheduler.  Not written without TLS: what is one host's address here
         may be another's there, and nobody would notice.
+    **more
+        What else a :class:`Rendezvous` tells: `control`, `batch`, `head`, `job`.
 
     Raises
     ------
@@ -109,6 +121,7 @@ def write(
         "written": time.time(),
         "tls": asdict(tls) if tls else None,
         "others": list(others) if tls else [],
+        **more,
     }
     write_atomically(path, json.dumps({**identity, "dask_hpc": ours}, indent=2) + "\n")
 
@@ -213,6 +226,10 @@ def _rendezvous(content: dict[str, Any], status: os.stat_result) -> Rendezvous:
         written=float(ours.get("written", status.st_mtime)),
         tls=TLSFiles(**tls) if tls else None,
         others=tuple(map(str, ours.get("others", ()))),
+        control=int(ours.get("control", 0)),
+        batch=str(ours.get("batch", "")),
+        head=str(ours.get("head", "")),
+        job=str(ours.get("job", "")),
     )
 
 

@@ -1,0 +1,88 @@
+"""The process of a head that runs by itself: ``python -m dask_hpc.cluster.head_process DIRECTORY``.
+
+It starts what the cluster directory says is wanted (:mod:`.bring_up`), and ends with a signal or
+when the cluster is shut down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from dask_hpc.cluster.directory import ERROR, WANTED
+from dask_hpc.cluster.hpc_cluster import HPCCluster
+from dask_hpc.cluster.view import HeadPlace
+from dask_hpc.errors import HPCError, to_json
+from dask_hpc.launch import rendezvous
+
+logger = logging.getLogger("dask_hpc")
+
+
+class LoneCluster(HPCCluster):
+    """A cluster whose head is all there is in its process.
+
+    Parameters
+    ----------
+    where
+        The process runs.
+    **keywords
+        Of HPCCluster.
+    """
+
+    def __init__(self, where: HeadPlace, **keywords: Any) -> None:
+        self.where = where
+        super().__init__(asynchronous=True, silence_logs=logging.INFO, **keywords)
+
+
+async def live(directory: Path) -> None:
+    """Be the head of a cluster until it ends.
+
+    Raises
+    ------
+    HPCError
+        What keeps it from starting.
+    """
+    wanted = json.loads((directory / WANTED).read_text(encoding="utf-8"))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
+    cluster = LoneCluster(
+        HeadPlace(wanted["head"]),
+        name=wanted["name"],
+        n_workers=wanted["n_workers"],
+        **wanted["keywords"],
+    )
+    await cluster
+    waits = [
+        asyncio.ensure_future(each)
+        for each in (stop.wait(), cluster.over.wait(), cluster.head.scheduler.finished())
+    ]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for each in waits:
+        each.cancel()
+    await cluster.finish()
+    await cluster.answered()
+
+
+def main(directory: Path) -> int:
+    """Run; the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(live(directory))
+    except HPCError as error:
+        directory.mkdir(mode=0o700, exist_ok=True)  # a cluster that fails leaves none
+        rendezvous.write_atomically(directory / ERROR, json.dumps(to_json(error)))
+        logger.error("%s", error)  # noqa: TRY400  (our errors say what to do, not where)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,151 @@
+"""The clusters of this user, as their directories tell of them: no engine, no network.
+
+Whether a head still lives is known on its own host alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dask_hpc.cluster.security import home
+from dask_hpc.control.journal import read as read_journal
+from dask_hpc.control.reaper import JOURNAL, SCHEDULER_FILE
+from dask_hpc.errors import RendezvousError, UnknownCluster
+from dask_hpc.launch import rendezvous
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A cluster that runs, or was never seen to end.
+
+    Parameters
+    ----------
+    name
+        Of the cluster.
+    directory
+        With its logs.
+    batch
+        The batch system of its jobs.
+    head
+        Where its head runs: ``"here"`` (in the process that made it), ``"detached"``, ``"job"``.
+    host, pid
+        Of the head.
+    opened
+        Seconds since the epoch.
+    scheduler_file
+        To connect with.
+    head_job
+        Id of the head's own job, if it has one.
+    alive
+        Whether the head lives; None on another host than its own.
+    """
+
+    name: str
+    directory: Path
+    batch: str
+    head: str
+    host: str
+    pid: int
+    opened: float
+    scheduler_file: Path
+    head_job: str = ""
+    alive: bool | None = None
+
+
+def clusters() -> list[Known]:
+    """Clusters of this user, the oldest first.
+
+    Returns
+    -------
+    list of Known
+        A scheduler file that cannot be read, or is another's, is passed over.
+    """
+    found = []
+    for path in home().glob(f"*/{SCHEDULER_FILE}"):
+        try:
+            found.append(_known(path))
+        except (RendezvousError, UnknownCluster, OSError):
+            continue
+    return sorted(found, key=lambda each: each.opened)
+
+
+def find(what: str | os.PathLike[str]) -> Known:
+    """Find one cluster.
+
+    Parameters
+    ----------
+    what
+        Its name, the path of its scheduler file, or one of its jobs as in ``"slurm:1234"``: the
+        head's, or those of its workers.
+
+    Raises
+    ------
+    UnknownCluster
+        If there is none.
+    RendezvousError
+        If it is named by a scheduler file that is missing, broken or another user's.
+    """
+    text = os.fspath(what)
+    if "/" in text:
+        return _known(Path(text).expanduser().absolute())
+    batch, colon, job = text.partition(":")
+    known = clusters()
+    for each in known:
+        if each.name == text or (colon and each.batch == batch and _has_job(each, job)):
+            return each
+    raise unknown(text, known)
+
+
+def unknown(text: str, known: Sequence[Known]) -> UnknownCluster:
+    """Say that there is no such cluster, and which there are."""
+    names = [each.name for each in known]
+    close = difflib.get_close_matches(text, names, 1)
+    there = f"there are: {', '.join(names)}" if names else "you have no cluster at all"
+    return UnknownCluster(
+        f"you have no cluster {text!r}",
+        hint=f"did you mean {close[0]}?" if close else there,
+    )
+
+
+def _has_job(known: Known, job: str) -> bool:
+    array = job.partition("_")[0]
+    return known.head_job == job or any(
+        event["event"] == "submitted" and str(event.get("array")) == array
+        for event in read_journal(known.directory / JOURNAL)
+    )
+
+
+def _known(path: Path) -> Known:
+    found = rendezvous.read(path)
+    if not found.cluster:
+        raise UnknownCluster(
+            f"{path} is of a plain dask scheduler, which has no jobs to look after",
+            hint=f"Client(scheduler_file={str(path)!r}) connects to it",
+        )
+    return Known(
+        name=found.cluster,
+        directory=path.parent,
+        batch=found.batch,
+        head=found.head,
+        host=found.host,
+        pid=found.pid,
+        opened=found.written,
+        scheduler_file=path,
+        head_job=found.job,
+        alive=_alive(found.pid) if found.host == socket.gethostname() else None,
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return False  # another user's process has its number by now
+    return pid > 0
