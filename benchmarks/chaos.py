@@ -80,15 +80,16 @@ def report(outcome) -> int:
     print(f"wrong         {verdict.wrong(told) or 'nothing'}")
     print(f"capacity      least {share['least']:.0%}, mean {share['mean']:.1%}")
     many = verdict.too_many(seen.young, blows, JOBS)
+    doubled = verdict.doubled(seen.doubled, blows)
     print(f"live jobs     at most {seen.most}; too many that had only begun: {many or 'never'}")
-    print(f"doubled       {seen.doubled or 'none'}")
+    print(f"doubled       {doubled or 'none'}")
     print(f"left          {list(outcome.left) or 'nothing'}")
     print(f"report        {told['report']}")
     wrong = {kind: count for kind, count in verdict.wrong(told).items() if kind != "scattered"}
     unexplained = [loss for loss in losses if loss.cause is None]
     for loss in unexplained[:20]:
         print(f"  no fault for {loss}")
-    return int(bool(wrong or unexplained or outcome.left or seen.doubled or many))
+    return int(bool(wrong or unexplained or outcome.left or doubled or many))
 
 
 if __name__ == "__main__":

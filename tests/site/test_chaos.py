@@ -33,7 +33,7 @@ def judge(outcome: Outcome, *, harmless: frozenset[str]) -> None:
     assert [loss for loss in losses if loss.cause is None] == []
     assert [loss for loss in losses if loss.what != "rerun" and loss.cause in harmless] == []
     assert outcome.left == []
-    assert outcome.seen.doubled == set()
+    assert verdict.doubled(outcome.seen.doubled, blows) == []
     assert verdict.too_many(outcome.seen.young, blows, JOBS) == []
     assert outcome.seen.most <= 2 * JOBS
     assert outcome.missed == []

@@ -42,14 +42,15 @@ class Seen:
     young
         Those of them that waited or had not run for long, whenever they were too many, and when.
     doubled
-        Jobs that were there twice, or had two supervisors at once.
+        When, and which jobs, were there twice or had two supervisors, in two looks one after the
+        other: between the death of a supervisor and that of what it forked there may be one.
     """
 
     looks: int = 0
     unanswered: int = 0
     most: int = 0
     young: list[tuple[float, list[str]]] = field(default_factory=list)
-    doubled: set[str] = field(default_factory=set)
+    doubled: list[tuple[float, str]] = field(default_factory=list)
 
 
 class Watch(threading.Thread):
@@ -60,6 +61,7 @@ class Watch(threading.Thread):
         self.seen = Seen()
         self._faults, self._wanted, self._walltime = faults, wanted, walltime
         self._over = threading.Event()
+        self._twice: set[str] = set()  # at the last look
 
     def run(self) -> None:
         while not self._over.wait(1.0):
@@ -74,11 +76,10 @@ class Watch(threading.Thread):
         self.seen.most = max(self.seen.most, len(jobs))
         if len(young) > self._wanted:
             self.seen.young.append((time.time(), young))
-        for names in (
-            [job.prefix for job in jobs],
-            [prefix for prefix, _ in self._faults.supervisors()],
-        ):
-            self.seen.doubled |= {name for name, count in Counter(names).items() if count > 1}
+        names = [job.prefix for job in jobs], [prefix for prefix, _ in self._faults.supervisors()]
+        twice = {name for each in names for name, count in Counter(each).items() if count > 1}
+        self.seen.doubled += [(time.time(), name) for name in sorted(twice & self._twice)]
+        self._twice = twice
 
     def stop(self) -> Seen:
         self._over.set()
@@ -226,7 +227,7 @@ def as_json(outcome: Outcome) -> str:
         "told": dict(outcome.told),
         "blows": [{**asdict(blow), "mend": None} for blow in map(_plain, outcome.blows)],
         "missed": list(outcome.missed),
-        "seen": {**asdict(outcome.seen), "doubled": sorted(outcome.seen.doubled)},
+        "seen": asdict(outcome.seen),
         "left": list(outcome.left),
     }
     return json.dumps(told, indent=1)

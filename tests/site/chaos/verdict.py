@@ -67,6 +67,19 @@ def results(told: Mapping[str, Any], blows: Sequence[Blow]) -> list[Loss]:
     return found
 
 
+def doubled(seen: Sequence[tuple[float, str]], blows: Sequence[Blow]) -> list[tuple[float, str]]:
+    """Jobs that were there twice, less those whose node was declared down while it was up.
+
+    Slurm starts them elsewhere at once, and ends them there within KillWait.
+    """
+    taken = [blow for blow in blows if blow.kind == "node"]
+    return [
+        (when, name)
+        for when, name in seen
+        if not any(blow.hit(f"{name}-") and _between(blow, when, when) for blow in taken)
+    ]
+
+
 def too_many(
     young: Sequence[tuple[float, Sequence[str]]], blows: Sequence[Blow], wanted: int
 ) -> list[tuple[float, Sequence[str]]]:
