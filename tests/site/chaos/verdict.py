@@ -15,7 +15,7 @@ from tests.site.chaos.plan import Blow
 
 KINDS = ("leaves", "branches", "kept", "scattered")
 #: Seconds by which the clocks and orders of events may differ.
-SLACK = 1.0
+SLACK = 2.0
 
 
 @dataclass(frozen=True)
