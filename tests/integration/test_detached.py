@@ -74,6 +74,36 @@ def test_it_goes_on_without_its_maker_and_ends_when_it_is_shut_down(account: Acc
     account.wait_until_nothing_is_left()
 
 
+def test_a_head_in_a_job_submits_from_there(account: Account) -> None:
+    """Its job has a size and a deadline of its own; both are told, and it ends with the cluster."""
+    mine = {"walltime": "20 min", "memory": "1 GiB"}
+    cluster = account.cluster("out", head="job", head_options=mine, n_workers=1, walltime="5 min")
+    with cluster, cluster.get_client() as client:
+        assert client.submit(sum, [1, 2]).result(timeout=60) == 3
+        view = HeadClient(find("out")).view()
+        assert (view["head"], len(view["jobs"])) == ("job", 1)
+        assert view["head_deadline"] is not None
+        assert 1000 < view["head_deadline"] - view["now"] < 1200
+        assert find(f"local:{view['head_job']}").name == "out"
+        cluster.shutdown()
+    account.wait_until_nothing_is_left()
+
+
+def test_what_keeps_a_heads_job_from_starting_is_raised_here(account: Account) -> None:
+    """An option that is none, a refusal, an error of the head itself: nothing is left of it."""
+    with pytest.raises(ConfigurationError, match=r"head_options: .*cheese"):
+        account.cluster("out", head="job", head_options={"cheese": 1})
+    with pytest.raises(SubmitRejected, match="--nosuch"):
+        account.cluster("out", head="job", head_options={"job_extra_directives": ["--nosuch"]})
+    with pytest.raises(ConfigurationError, match="cannot listen"):
+        account.cluster("out", head="job", scheduler_interface="nosuch0")
+    with pytest.raises(HPCError, match="before it could start: broken"):
+        account.cluster(
+            "out", head="job", head_options={"job_script_prologue": ["echo broken; exit 1"]}
+        )
+    account.wait_until_nothing_is_left()
+
+
 async def test_it_can_be_awaited(account: Account) -> None:
     """In an event loop all that changes something is awaited."""
     async with detached(account, asynchronous=True) as cluster:

@@ -1,4 +1,4 @@
-"""Starting a head that outlives whoever starts it: a process of its own, on this machine.
+"""Starting a head that outlives whoever starts it: a process of its own here, or in a job.
 
 What it is to start is written into the cluster directory, where a head that is started again finds
 it, too.  No engine is imported here: commands start clusters as well.
@@ -13,11 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask_hpc import errors
 from dask_hpc.cluster.directory import ERROR, HEAD_LOG, WANTED
@@ -27,22 +27,26 @@ from dask_hpc.cluster.security import home, private_directory
 from dask_hpc.errors import (
     ClusterDirectoryError,
     ConfigurationError,
+    HeadUnreachable,
     HPCError,
     RendezvousError,
     UnknownCluster,
 )
 from dask_hpc.launch import rendezvous
 
+if TYPE_CHECKING:
+    from dask_hpc.cluster.head_job import HeadJob
+
 #: Seconds that a head may take until it answers: the first on a cold shared file system is slow.
 PATIENCE = 120.0
-#: Seconds between two looks.
-_LOOK = 0.1
+#: Seconds between two looks, at first and at last: a job may wait for hours.
+_LOOK, _LONGEST_LOOK = 0.1, 5.0
 #: Bytes of a log that are shown.
 _TAIL = 2000
 
 
 #: Where a head may run.
-PLACES = ("here", "detached")
+PLACES = ("here", "detached", "job")
 
 
 def checked_place(head: str) -> str:
@@ -68,10 +72,17 @@ class Bringing:
     name: str
     n_workers: int
     head: str
+    head_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self) -> Known:
         """Bring it up."""
-        return bring_up(self.keywords, name=self.name, n_workers=self.n_workers, head=self.head)
+        return bring_up(
+            self.keywords,
+            name=self.name,
+            n_workers=self.n_workers,
+            head=self.head,
+            head_options=self.head_options,
+        )
 
 
 def bring_up(
@@ -80,6 +91,9 @@ def bring_up(
     name: str | None = None,
     n_workers: int = 0,
     head: str = "detached",
+    head_options: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    told: Callable[[str], None] = lambda _: None,
 ) -> Known:
     """Start a cluster whose head runs by itself, and wait until it answers.
 
@@ -92,7 +106,13 @@ def bring_up(
     n_workers
         Workers to ask for at once.
     head
-        Where it runs: ``"detached"``, a process on this machine.
+        Where it runs: ``"detached"``, a process on this machine, or ``"job"``, a job of its own.
+    head_options
+        What that job asks for; see `HPCCluster`.
+    timeout
+        Seconds for a job to start and answer; None waits as long as it takes.
+    told
+        Called now and then with a line on how the head does that is waited for.
 
     Returns
     -------
@@ -101,6 +121,8 @@ def bring_up(
 
     Raises
     ------
+    ConfigurationError
+        If something of this can never work.
     ClusterDirectoryError
         If there is a cluster of this name, or no directory for one can be made.
     HPCError
@@ -115,11 +137,57 @@ def bring_up(
         (directory / stale).unlink(missing_ok=True)
     given = {word: value for word, value in keywords.items() if value not in (None, [], ())}
     wanted = {"name": name, "n_workers": n_workers, "keywords": given, "head": head}
-    rendezvous.write_atomically(directory / WANTED, json.dumps(wanted, default=str, indent=1))
-    process = start(command(directory), directory)
-    # Whoever is left of us then sees it end: it must not stay a zombie for as long as we live.
-    threading.Thread(target=process.wait, name="dask-hpc head", daemon=True).start()
-    return _wait(name, directory, process)
+    starting: _Process | HeadJob
+    try:
+        if head == "job":
+            from dask_hpc.cluster.head_job import HeadJob
+
+            starting = HeadJob(
+                given,
+                head_options or {},
+                name=name,
+                directory=directory,
+                command=command(directory),
+            )
+            wanted["walltime"] = starting.spec.walltime
+        else:
+            starting, timeout = _Process(directory), PATIENCE
+        rendezvous.write_atomically(directory / WANTED, json.dumps(wanted, default=str, indent=1))
+        starting.submit()
+        return _wait(name, directory, starting, timeout, told)
+    except BaseException:
+        clear(directory)
+        raise
+
+
+class _Process:
+    """A head that starts as a process of this machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._process: subprocess.Popen[bytes]
+
+    def submit(self) -> None:
+        """Start it."""
+        self._process = start(command(self._directory), self._directory)
+        # Whoever is left of us then sees it end: no zombie may stay for as long as we live.
+        threading.Thread(target=self._process.wait, name="dask-hpc head", daemon=True).start()
+
+    def is_it(self, known: Known) -> bool:
+        """Whether this is its cluster."""
+        return known.pid == self._process.pid
+
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
+    def cancel(self) -> None:
+        """End it."""
+        self._process.terminate()
+
+    def told(self) -> str:
+        """How it does."""
+        return f"the head starts, process {self._process.pid}"
 
 
 def command(directory: Path, *more: str) -> list[str]:
@@ -155,25 +223,45 @@ def _refuse_living(name: str) -> None:
         )
 
 
-def _wait(name: str, directory: Path, process: subprocess.Popen[bytes]) -> Known:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        over = process.poll() is not None
-        try:
-            known = find(name)
-            client = HeadClient(known) if known.pid == process.pid else None
-            if client and client.view(jobs=False)["status"] == "running":
+def _wait(
+    name: str,
+    directory: Path,
+    starting: _Process | HeadJob,
+    timeout: float | None,
+    told: Callable[[str], None],
+) -> Known:
+    began, last = time.monotonic(), ""
+    try:
+        while timeout is None or time.monotonic() < began + timeout:
+            over = starting.over()
+            if known := _answers(name, starting):
                 return known
-        except (UnknownCluster, RendezvousError):
-            pass
-        if over:
-            raise failure(directory)
-        time.sleep(_LOOK)
-    process.terminate()
-    raise HPCError(
-        f"the head of cluster {name} did not answer within {PATIENCE:.0f} s",
-        hint=f"see {directory / HEAD_LOG}",
+            if over:
+                raise failure(directory)  # noqa: TRY301  (what is below is for interruptions)
+            if (line := starting.told()) != last:
+                told(line)
+            last = line
+            time.sleep(min(_LONGEST_LOOK, max(_LOOK, (time.monotonic() - began) / 20)))
+    except BaseException:
+        if not starting.over():
+            starting.cancel()
+        raise
+    starting.cancel()
+    raise HeadUnreachable(
+        f"the head of cluster {name} did not answer within {timeout:.0f} s; {starting.told()}",
+        hint="it is given up: wait longer, or ask less for it",
     )
+
+
+def _answers(name: str, starting: _Process | HeadJob) -> Known | None:
+    """The cluster, if it is this one and all that it began with is done."""
+    try:
+        known = find(name)
+        if starting.is_it(known) and HeadClient(known).view(jobs=False)["status"] == "running":
+            return known
+    except (UnknownCluster, RendezvousError):
+        pass
+    return None
 
 
 def failure(directory: Path) -> HPCError:
@@ -182,16 +270,22 @@ def failure(directory: Path) -> HPCError:
         found = errors.from_json(json.loads((directory / ERROR).read_text(encoding="utf-8")))
     except (OSError, ValueError):
         found = HPCError(f"the head ended before it could start: {_said(directory)}")
-    for path in (WANTED, ERROR, HEAD_LOG):
-        (directory / path).unlink(missing_ok=True)
-    with suppress(OSError):  # logs of its jobs are kept
-        directory.rmdir()
+    clear(directory)
     return found
 
 
+def clear(directory: Path) -> None:
+    """Remove what a head has left that did not start; the directory too, unless jobs have logs."""
+    files = [directory / name for name in (WANTED, ERROR, HEAD_LOG, "job-head.sh")]
+    for path in (*files, *directory.glob("*-head-*.log")):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        directory.rmdir()
+
+
 def _said(directory: Path) -> str:
-    try:
-        log = (directory / HEAD_LOG).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        log = ""
+    log = ""
+    for path in (directory / HEAD_LOG, *directory.glob("*-head-*.log")):
+        with suppress(OSError):
+            log += path.read_text(encoding="utf-8", errors="replace")
     return log[-_TAIL:].strip() or "(it said nothing)"

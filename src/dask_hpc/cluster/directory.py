@@ -66,13 +66,18 @@ class ClusterDirectory:
         paths = sorted(path for each in names for path in self.logs.glob(f"{each}-*.log"))
         return {str(path): _read_end(path).decode(errors="replace") for path in paths}
 
+    def head_logs(self) -> list[Path]:
+        """Logs of a head with a process, or a job, of its own."""
+        return [self.path / HEAD_LOG, *self.path.glob("*-head-*.log")]
+
     def clear(self, *, keep_logs: bool) -> None:
         """Remove what a closed cluster leaves; the logs too, unless a failure needs them."""
         files = [self.scheduler_file, self.journal, self.path / WANTED, self.path / ERROR]
         for path in (*files, *self.path.glob("job-*.sh")):
             path.unlink(missing_ok=True)
         if not keep_logs:
-            (self.path / HEAD_LOG).unlink(missing_ok=True)
+            for path in self.head_logs():
+                path.unlink(missing_ok=True)
         if not keep_logs and self.logs.is_relative_to(self.path):
             shutil.rmtree(self.logs, ignore_errors=True)
         with contextlib.suppress(OSError):  # there are logs to keep: so the directory stays

@@ -11,16 +11,25 @@ import json
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from dask_hpc.cluster.directory import ERROR, WANTED
+from dask_hpc.cluster.head_job import place_of_this_job
 from dask_hpc.cluster.hpc_cluster import HPCCluster
 from dask_hpc.cluster.view import HeadPlace
 from dask_hpc.errors import HPCError, to_json
 from dask_hpc.launch import rendezvous
 
 logger = logging.getLogger("dask_hpc")
+
+#: That end a head in order: those of a batch system before it kills, too.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+#: Seconds before its job ends at which a head tells its clients, and at which it closes.
+WARNED_AHEAD, CLOSED_AHEAD = 600.0, 45.0
+#: Of the engine's events: ``client.subscribe_topic("dask-hpc", print)`` hears them.
+TOPIC = "dask-hpc"
 
 
 class LoneCluster(HPCCluster):
@@ -50,25 +59,45 @@ async def live(directory: Path) -> None:
     wanted = json.loads((directory / WANTED).read_text(encoding="utf-8"))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         loop.add_signal_handler(number, stop.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
+    in_job = wanted["head"] == "job"
+    where = place_of_this_job(wanted.get("walltime")) if in_job else HeadPlace(wanted["head"])
     cluster = LoneCluster(
-        HeadPlace(wanted["head"]),
-        name=wanted["name"],
-        n_workers=wanted["n_workers"],
-        **wanted["keywords"],
+        where, name=wanted["name"], n_workers=wanted["n_workers"], **wanted["keywords"]
     )
     await cluster
     waits = [
         asyncio.ensure_future(each)
-        for each in (stop.wait(), cluster.over.wait(), cluster.head.scheduler.finished())
+        for each in (
+            stop.wait(),
+            cluster.over.wait(),
+            cluster.head.scheduler.finished(),
+            _deadline(cluster),
+        )
     ]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for each in waits:
         each.cancel()
     await cluster.finish()
     await cluster.answered()
+
+
+async def _deadline(cluster: LoneCluster) -> None:
+    """Return a little before the job of this head ends; its clients are told ahead."""
+    deadline = cluster.where.deadline
+    if deadline is None:
+        await asyncio.Event().wait()
+        return
+    for ahead in (WARNED_AHEAD, CLOSED_AHEAD):
+        await asyncio.sleep(deadline - ahead - time.time())
+        left = deadline - time.time()
+        line = (
+            f"the job of cluster {cluster.name}'s head ends in {left:.0f} s, and the cluster then"
+        )
+        logger.warning("%s", line)
+        cluster.head.scheduler.log_event(TOPIC, {"action": "deadline", "msg": line})
 
 
 def main(directory: Path) -> int:

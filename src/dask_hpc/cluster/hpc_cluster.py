@@ -56,8 +56,12 @@ class HPCCluster(Sized):
         jobs; `shape_plan` says why (docs/shapes.md).
     head
         Where the scheduler and what looks after the jobs run: ``"here"``, in this process, and end
-        with it; or ``"detached"``, in a process of their own on this machine, which goes on when
-        this one, the notebook or the login ends, until :meth:`shutdown` (docs/outliving.md).
+        with it; ``"detached"``, in a process of their own on this machine, which goes on when this
+        one, the notebook or the login ends, until :meth:`shutdown`; or ``"job"``, in a small job of
+        their own (docs/outliving.md).
+    head_options
+        What that job asks for, in the same words as the others; one core and 4 GiB unless it says
+        else, and otherwise as the workers' jobs.
     asynchronous
         Whether it is used from a running event loop, with ``await``.
     loop
@@ -102,6 +106,7 @@ class HPCCluster(Sized):
         n_workers: int = 0,
         shapes: Sequence[Mapping[str, Any]] = (),
         head: str = "here",
+        head_options: Mapping[str, Any] | None = None,
         asynchronous: bool = False,
         loop: Any = None,
         silence_logs: int | str = logging.WARNING,
@@ -125,7 +130,11 @@ class HPCCluster(Sized):
         check_room(self._ask_first * self.options.job_layout.workers)
         called = check_name(name or f"{request.prefix}-{secrets.token_hex(3)}")
         words = {"site": site, "batch": batch or self.batch, "shapes": list(shapes), **options}
-        self._find = None if where == "here" else Bringing(words, called, n_workers, where)
+        self._find = (
+            None
+            if where == "here"
+            else Bringing(words, called, n_workers, where, head_options or {})
+        )
         self._live_as(called, asynchronous=asynchronous, loop=loop, silence_logs=silence_logs)
 
     def _live_as(self, name: str, **options: Any) -> None:

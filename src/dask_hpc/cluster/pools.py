@@ -155,7 +155,7 @@ def _command(options: ClusterOptions, scheduler_file: Path) -> list[str]:
     """What runs on each node of a job."""
     layout = options.layout
     scratch = _scratch_of_the_job(options.local_directory)
-    command = [*_python(options.python), "-m", "dask_hpc", "worker"]
+    command = [*python_words(options.python), "-m", "dask_hpc", "worker"]
     command += ["--scheduler-file", str(scheduler_file), "--name", WORKER_PREFIX]
     command += ["--nworkers", str(layout.workers), "--nthreads", str(layout.threads)]
     for flag, value in (
@@ -179,7 +179,7 @@ def _command(options: ClusterOptions, scheduler_file: Path) -> list[str]:
     return command
 
 
-def _python(words: str) -> list[str]:
+def python_words(words: str) -> list[str]:
     """Words that start Python: one path, or a wrapper before it (a container, numactl)."""
     return [words] if Path(words).exists() else shlex.split(words)
 
