@@ -5,6 +5,7 @@ Runs as root beside the hosts, since only root may be two users and stop a contr
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -70,6 +71,26 @@ async def main():
 asyncio.run(main())
 """
 
+STEER_WITH_OWN_IDENTITY = """
+import ssl, sys, urllib.request
+from dask_hpc import HPCCluster
+from dask_hpc.cluster.head_client import client_context
+from dask_hpc.cluster.known import clusters
+from dask_hpc.cluster.security import ensure_identity
+context = client_context(ensure_identity())
+context.verify_mode = ssl.CERT_NONE
+try:
+    print("STEERED", urllib.request.urlopen(sys.argv[1], b"{}", timeout=5, context=context).read())
+except OSError as error:
+    print("refused", error)
+for what in sys.argv[2:]:
+    try:
+        print("ATTACHED", HPCCluster.attach(what))
+    except Exception as error:
+        print("refused", type(error).__name__)
+print("his own:", clusters())
+"""
+
 PROBE_HTTP = """
 import http.client, sys
 for address in sys.argv[1:]:
@@ -99,6 +120,14 @@ def test_a_second_user_gets_nowhere(held: Held) -> None:
         own = python_as("bob", host, CONNECT_WITH_OWN_IDENTITY, *addresses)
         assert "CONNECTED" not in own.stdout
         assert own.stdout.count("refused") == len(addresses), own.stderr
+    control = json.loads(Path(known["scheduler_file"]).read_text())["dask_hpc"]["control"]
+    address = known["address"].removeprefix("tls://").rpartition(":")[0]
+    steered = python_as(
+        *("bob", "login", STEER_WITH_OWN_IDENTITY, f"https://{address}:{control}/shutdown"),
+        *(known["scheduler_file"], held.name),
+    )
+    assert steered.stdout.count("refused") == 3, steered.stdout + steered.stderr
+    assert "his own: []" in steered.stdout
     port = known["dashboard"].split(":")[2].split("/")[0]
     http = python_as("bob", "login", PROBE_HTTP, f"127.0.0.1:{port}")
     assert set(http.stdout.split()) == {"403"}, http.stdout + http.stderr

@@ -1,0 +1,53 @@
+"""Heads that outlive whoever brings their cluster up, as an ordinary user."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dask_hpc import HPCCluster
+from dask_hpc.cluster.known import clusters, find
+from tests.site.beds import BED
+from tests.site.slurm import wait_until
+
+pytestmark = [pytest.mark.timeout(200)]
+
+USER = os.environ.get("USER", "")
+
+
+def cluster(head: str, **options: Any) -> HPCCluster:
+    asked = {"cores": 1, "memory": "500 MiB", "walltime": "10 min", **BED.options, **options}
+    name = f"out-{secrets.token_hex(2)}"
+    return HPCCluster(batch=BED.batch, name=name, head=head, dashboard_port=0, **asked)
+
+
+@pytest.mark.parametrize("head", ["detached", "job"])
+def test_a_cluster_is_left_found_again_and_shut_down(head: str) -> None:
+    """Its jobs go on while nobody looks; whoever attaches has all of it; in the end nothing is left."""
+    with cluster(head, n_workers=2) as brought_up:
+        name, place = brought_up.name, find(brought_up.name)
+    assert (place.head, place.host == socket.gethostname()) == (head, head == "detached")
+    with HPCCluster.attach(name) as again:
+        again.wait_for_workers(2, timeout=120)
+        again.scale(3)
+        again.wait_for_workers(3, timeout=120)
+        with again.get_client() as client:
+            assert client.submit(sum, range(10)).result(timeout=60) == 45
+            assert len(set(client.run(socket.gethostname))) >= 1
+        submitted = sum(job.startswith(f"{name}-") for job in BED.jobs(USER))
+        assert submitted == 3 + (head == "job")
+        if place.head_job:
+            assert find(f"{BED.batch}:{place.head_job}").name == name
+        again.shutdown()
+    wait_until(
+        lambda: not any(job.startswith(f"{name}-") for job in BED.jobs(USER)),
+        60,
+        "the queue is empty",
+    )
+    assert name not in [each.name for each in clusters()]
+    wait_until(lambda: not Path(place.directory).exists(), 20, "its directory is gone")
