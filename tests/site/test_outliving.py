@@ -28,7 +28,7 @@ def cluster(head: str, **options: Any) -> HPCCluster:
 
 @pytest.mark.parametrize("head", ["detached", "job"])
 def test_a_cluster_is_left_found_again_and_shut_down(head: str) -> None:
-    """Its jobs go on while nobody looks; whoever attaches has all of it; in the end nothing is left."""
+    """Its jobs go on while nobody looks; whoever attaches has all of it; nothing is left."""
     with cluster(head, n_workers=2) as brought_up:
         name, place = brought_up.name, find(brought_up.name)
     assert (place.head, place.host == socket.gethostname()) == (head, head == "detached")
