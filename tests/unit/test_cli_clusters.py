@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
+from dask_hpc.cli import status
 from dask_hpc.cli.entry import hpc
 from dask_hpc.cli.scale import understood
 from dask_hpc.errors import HeadUnreachable
@@ -131,6 +134,21 @@ def test_watching_ends_with_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None
     ]
     assert "cluster study has ended" in result.stderr
     assert len(head.told) == 3
+
+
+def test_on_a_terminal_the_picture_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place, at each change."""
+    pictures = [view(), view(changes=2, line="3 wanted: 3 running")]
+    head = have(monkeypatch, cluster(), head=FakeHead(pictures))
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("dask_hpc.cli.status._ended", lambda *_: True)
+    status._watch(cluster(), head, as_json=False)
+    text = screen.getvalue()
+    assert text.index("1 pending (Resources)") < text.index("3 wanted: 3 running")
+    assert "\x1b[1A" in text  # the cursor goes up to the first picture
 
 
 def test_watching_a_head_that_falls_silent_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
