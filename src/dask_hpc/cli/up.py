@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from dask_hpc.cluster.head_client import HeadClient
     from dask_hpc.cluster.known import Known
 
-_ALL = -1
+#: Workers that are waited for: those that were asked for.
+_ALL = "all"
 
 
 @click.command("up")
@@ -35,21 +36,20 @@ _ALL = -1
 )
 @click.option(
     "--wait",
-    "wait",
-    type=int,
     is_flag=False,
     flag_value=_ALL,
     default=_ALL,
     metavar="[WORKERS]",
     help="wait for so many workers; default: for all that were asked for",
 )
-@click.option("--no-wait", "wait", flag_value=0, type=int, help="do not wait for workers")
+@click.option("--no-wait", is_flag=True, help="do not wait for workers")
 @click.option("--timeout", help='longest wait for workers, for example "10 min"')
 @json_option
 def up(
     *,
     place: str,
-    wait: int,
+    wait: str,
+    no_wait: bool,
     timeout: str | None,
     dry_run: bool,
     as_json: bool,
@@ -59,7 +59,7 @@ def up(
 
     While it waits for workers, Ctrl-C ends the waiting and not the cluster.
     """
-    request, seconds = asked(**options), seconds_of(timeout)
+    request, seconds, workers = asked(**options), seconds_of(timeout), _count(wait)
     if dry_run:
         from dask_hpc.cli.dry_run import rehearse
 
@@ -70,7 +70,7 @@ def up(
     _give_size(head, request)
     click.echo(f"cluster {cluster.name} is up", err=True)
     try:
-        view = wait_for(head, None if wait == _ALL else wait, seconds) if wait else head.view()
+        view = head.view() if no_wait else wait_for(head, workers, seconds)
     except (KeyboardInterrupt, HPCError):
         click.echo(f"the cluster goes on; `dask-hpc down {cluster.name}` ends it", err=True)
         raise
@@ -81,6 +81,13 @@ def up(
     if not request.sizes and request.bounds is None:
         click.echo(f"it has no jobs yet: `dask-hpc scale {cluster.name} WORKERS`", err=True)
     click.echo(f"`dask-hpc attach {cluster.name}` tells how to use it", err=True)
+
+
+def _count(wait: str) -> int | None:
+    """Read how many are waited for; None is all."""
+    if wait != _ALL and not wait.isdecimal():
+        raise click.BadParameter(f"{wait!r} is no number of workers", param_hint="--wait")
+    return None if wait == _ALL else int(wait)
 
 
 def _started(request: Asked, place: str) -> Known:
