@@ -11,6 +11,7 @@ import pytest
 
 from dask_hpc.cluster import head_client, known
 from dask_hpc.cluster.known import Known
+from dask_hpc.cluster.report import Report
 from dask_hpc.errors import HeadUnreachable
 
 NOW = 1_800_000_000.0
@@ -131,6 +132,9 @@ class FakeHead:
 
     def logs(self, pool: str | None = None) -> dict[str, str]:
         return self.texts.get("logs", {})
+
+    def report(self) -> Report:
+        return self.texts["report"]
 
     def dashboard(self) -> str:
         return "http://127.0.0.1:8787/status?token=secret"

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from dask_hpc.cli import status
 from dask_hpc.cli.entry import hpc
 from dask_hpc.cli.scale import understood
+from dask_hpc.cluster.report import Report
 from dask_hpc.errors import HeadUnreachable
 from tests.unit.cli_fakes import NOW, FakeHead, cluster, have, job, pool, view
 
@@ -331,6 +332,26 @@ def test_attach_prints_what_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> No
     path = "/home/me/.dask-hpc/study/scheduler.json"
     assert found["shell"] == f"export DASK_HPC_SCHEDULER_FILE={path}"
     assert found["scheduler_file"] == path
+
+
+def test_a_cluster_that_runs_is_reported_after_those_that_were_closed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With what it has cost so far."""
+    monkeypatch.setenv("DASK_HPC_HOME", str(tmp_path))
+    total = {
+        "core_hours": dict.fromkeys(("allocated", "used", "idle", "lost"), 0.0),
+        "jobs": dict.fromkeys(("submitted", "failed", "preempted", "requeued"), 0),
+        "wait_seconds": {"jobs": 0, "median": 0.0, "p90": 0.0, "longest": 0.0},
+    }
+    rest = {"tasks_rerun": 0, "keys_lost": 0, "commands": {}, "pools": {}, "total": total}
+    now = Report(cluster="study", batch="slurm", opened=NOW, seconds=60.0, **rest)
+    (tmp_path / "history.jsonl").write_text(json.dumps({**now, "opened": NOW - 900}) + "\n")
+    have(monkeypatch, cluster(), head=FakeHead(report=now))
+    opened = [each["opened"] for each in json.loads(call("report", "study", "--json").stdout)]
+    assert opened == [NOW - 900, NOW]
+    assert "cluster study on slurm, 00:01:00" in call("report", "study", "--last", "1").stdout
+    assert call("report", "other").exit_code == 1
 
 
 def test_times_are_counted_by_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
