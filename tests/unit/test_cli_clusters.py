@@ -80,7 +80,7 @@ def test_ls_tells_living_dead_and_silent_clusters(monkeypatch: pytest.MonkeyPatc
     assert rows["old"]["status"] == "dead"
     lines = call("ls").stdout.splitlines()
     assert lines[0].split()[0] == "name"
-    assert lines[1].endswith("detached login1:4321  3 wanted: 2 running, 1 pending (Resources)")
+    assert lines[1].endswith("detached, login1  3 wanted: 2 running, 1 pending (Resources)")
 
     def silent() -> None:
         raise HeadUnreachable("no answer from login1:4000")
@@ -163,7 +163,7 @@ def test_jobs_are_listed_with_their_states(monkeypatch: pytest.MonkeyPatch) -> N
     have(monkeypatch, cluster())
     lines = call("jobs").stdout.splitlines()
     assert len(lines) == 4
-    assert lines[3].split()[:4] == ["study-ab12-2", "77_2", "default", "pending"]
+    assert lines[3].split()[:4] == ["77_2", "study-ab12-2", "default", "pending"]
     assert "Resources, starts about" in lines[3]
     assert json.loads(call("jobs", "--json", "--state", "pending").stdout) == [job(2, "pending")]
     none = call("jobs", "--pool", "gpu")

@@ -21,12 +21,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def printed(monkeypatch: pytest.MonkeyPatch, *, width: int | None) -> str:
+def printed(monkeypatch: pytest.MonkeyPatch, *, width: int | None, spare: str = "") -> str:
     stream = io.StringIO() if width is None else Terminal()
     monkeypatch.setattr(sys, "stdout", stream)
     monkeypatch.setenv("COLUMNS", str(width or 20))
     monkeypatch.setenv("TERM", "dumb")
-    render.echo_table(HEADINGS, ROWS, right=("workers",))
+    render.echo_table(HEADINGS, ROWS, right=("workers",), spare=spare.split())
     return stream.getvalue()
 
 
@@ -44,6 +44,14 @@ def test_on_a_terminal_the_last_column_is_broken(monkeypatch: pytest.MonkeyPatch
     assert all(len(line) <= 50 for line in lines)
     assert any(line.startswith("study-2  pending") for line in lines)
     assert sum(line.count("x") for line in lines) == 60
+
+
+def test_a_narrow_terminal_does_without_what_can_be_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than it must; a pipe has all."""
+    spare = "workers state"
+    assert printed(monkeypatch, width=38, spare=spare).split()[:3] == ["job", "state", "why"]
+    assert printed(monkeypatch, width=28, spare=spare).split()[:2] == ["job", "why"]
+    assert printed(monkeypatch, width=None, spare=spare).split()[:3] == ["job", "state", "workers"]
 
 
 def test_in_a_narrow_terminal_rows_are_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ from dask_hpc.cluster.view import STATES
 if TYPE_CHECKING:
     from dask_hpc.cluster.view import JobRow
 
-_HEADINGS = ("job", "id", "pool", "state", "for", "until", "node", "workers", "why it waits")
+_HEADINGS = ("id", "job", "pool", "state", "for", "until", "node", "workers", "why it waits")
+#: What a narrow terminal does without.
+_SPARE = ("job", "pool", "workers")
 
 
 @click.command("jobs")
@@ -38,7 +40,8 @@ def jobs(name: str | None, *, pool: str | None, states: tuple[str, ...], as_json
     if as_json:
         echo_json(found)
     elif found:
-        echo_table(_HEADINGS, [_cells(job, view["now"]) for job in found], right=("workers",))
+        cells = [_cells(job, view["now"]) for job in found]
+        echo_table(_HEADINGS, cells, right=("workers",), spare=_SPARE)
     else:
         click.echo(f"no such job; {view['line']}", err=True)
 
@@ -49,8 +52,8 @@ def _cells(job: JobRow, now: float) -> list[str]:
     if job["starts"] is not None:
         why = f"{why}, starts about {clock(job['starts'], now)}".removeprefix(", ")
     return [
-        job["name"],
         job["id"] or "?",
+        job["name"],
         job["pool"],
         job["state"],
         span(now - since),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_hpc.cli.render import clock, echo_json, echo_table
+from dask_hpc.cli.render import echo_json, echo_table, span
 from dask_hpc.cli.which import connect, json_option
 from dask_hpc.errors import HeadUnreachable, HPCError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 #: Heads asked at a time.
 _AT_ONCE = 16
+_HEADINGS = ("name", "batch", "status", "workers", "open", "head", "jobs")
 
 
 @click.command("ls")
@@ -35,8 +36,8 @@ def ls(*, as_json: bool) -> None:
     if as_json:
         echo_json(rows)
     elif rows:
-        headings = ("name", "batch system", "status", "workers", "since", "head", "jobs")
-        echo_table(headings, [_cells(row) for row in rows], right=("workers",))
+        cells = [_cells(row) for row in rows]
+        echo_table(_HEADINGS, cells, right=("workers",), spare=("head", "open"))
     else:
         click.echo("you have no cluster; `dask-hpc up` starts one", err=True)
 
@@ -95,13 +96,12 @@ def _from_head(view: View) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    head = row["head_job"] or f"{row['host']}:{row['pid']}"
     return [
         row["name"],
         row["batch"],
         row["status"],
         "" if row["workers"] is None else str(row["workers"]),
-        clock(row["opened"], time.time()),
-        f"{row['head']} {head}",
+        span(time.time() - row["opened"]),
+        f"{row['head']}, {row['head_job'] or row['host']}",
         row["line"],
     ]

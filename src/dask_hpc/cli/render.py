@@ -34,7 +34,7 @@ _COLOURS = {
     "dead": "bold red",
 }
 #: Characters that the last column must be left with, for a table to be read.
-_LAST_COLUMN = 20
+_LAST_COLUMN = 16
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 #: Of a long time, the smaller unit is left out.
 _LONG = 10
@@ -54,7 +54,11 @@ def on_terminal() -> bool:
 
 
 def echo_table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    spare: Sequence[str] = (),
 ) -> None:
     """Print a table.
 
@@ -66,11 +70,13 @@ def echo_table(
         A text for each column.
     right
         Headings of numbers.
+    spare
+        Headings of columns that a narrow terminal does without, the first one first.
 
     Notes
     -----
     In a pipe each row is a line, whatever its length.  On a terminal too narrow for the columns
-    each row becomes a block of lines.
+    that must be there each row becomes a block of lines.
     """
     lines = plain(headings, rows, right=right)
     if not on_terminal():
@@ -78,10 +84,14 @@ def echo_table(
             click.echo(line)
         return
     width = shutil.get_terminal_size().columns
-    if _fits(headings, rows, width):
-        _console(width).print(_table(headings, rows, right))
-    else:
-        _echo_blocks(headings, rows, width)
+    for left_out in range(len(spare) + 1):
+        kept = [at for at, each in enumerate(headings) if each not in spare[:left_out]]
+        fewer = [headings[at] for at in kept]
+        cells = [[row[at] for at in kept] for row in rows]
+        if _fits(fewer, cells, width):
+            _console().print(_table(fewer, cells, right))
+            return
+    _echo_blocks(headings, rows)
 
 
 def plain(
@@ -126,20 +136,18 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Collec
     return table
 
 
-def _echo_blocks(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> None:
-    console = _console(width)
+def _echo_blocks(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    console = _console()
     for row in rows:
         console.print(facts_grid(dict(zip(headings, row, strict=True))))
         console.print()
 
 
-def _console(width: int | None = None) -> Console:
+def _console() -> Console:
     from rich.console import Console
 
-    if width is None:
-        return Console(highlight=False)
-    lines = shutil.get_terminal_size().lines  # of a dumb terminal rich believes both or none
-    return Console(width=width, height=lines, highlight=False)
+    width, height = shutil.get_terminal_size()  # of a dumb terminal rich does not ask
+    return Console(width=width, height=height, highlight=False)
 
 
 # -- facts ----------------------------------------------------------------------------------------
