@@ -1,4 +1,4 @@
-"""``dask-hpc report``: what closed clusters have cost.
+"""``dask-hpc report``: what closed clusters have cost, and one that runs so far.
 
 Printing only; the figures are :mod:`dask_hpc.cluster.report`'s.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dask_hpc.cli.which import ClusterName, connect
 from dask_hpc.errors import HPCError
 
 if TYPE_CHECKING:
@@ -21,18 +22,22 @@ if TYPE_CHECKING:
 
 
 @click.command("report")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=ClusterName())
 @click.option("--last", type=click.IntRange(1), metavar="N", help="of the last N clusters alone")
 @click.option("--json", "as_json", is_flag=True, help="print one JSON list")
 def report(name: str | None, *, last: int | None, as_json: bool) -> None:
-    """Tell what your closed clusters have cost, or, in full, those called NAME."""
+    """Tell what your closed clusters have cost, or, in full, those called NAME.
+
+    One of that name that runs comes last, with what it has cost so far.
+    """
     from dask_hpc.cluster.report import history
 
-    found = [each for each in history() if name in (None, each["cluster"])][-(last or 0) :]
+    found = [each for each in history() if name in (None, each["cluster"])]
+    found = [*found, *(_running(name) if name else ())][-(last or 0) :]
     if name and not found:
         raise HPCError(
-            f"no closed cluster {name} in the accounts",
-            hint="`dask-hpc report` lists them; of one that runs, print(cluster.report())",
+            f"no cluster {name} runs or is in the accounts",
+            hint="`dask-hpc report` lists those in the accounts, `dask-hpc ls` those that run",
         )
     if as_json:
         click.echo(json.dumps(found))
@@ -43,6 +48,17 @@ def report(name: str | None, *, last: int | None, as_json: bool) -> None:
         _table(found)
     else:
         click.echo("no cluster that had jobs has been closed yet")
+
+
+def _running(name: str) -> list[Report]:
+    """The report of the cluster of this name, if it runs."""
+    from dask_hpc.cluster import known
+
+    return [
+        connect(each).report()
+        for each in known.clusters()
+        if each.name == name and each.alive is not False
+    ]
 
 
 def _when(found: Report) -> str:

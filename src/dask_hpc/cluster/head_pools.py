@@ -78,8 +78,20 @@ class HeadPools:
         OSError
             If the cluster directory cannot be written.
         """
-        path = self._directory.script(name)
-        pool = pool_for(
+        pool, path = self.pool(name, options), self._directory.script(name)
+        rendezvous.write_atomically(path, job_script(pool.spec, self._driver))
+        self.pools[name], self.scripts[name] = pool, path
+        return pool
+
+    def pool(self, name: str, options: ClusterOptions) -> Pool:
+        """What such a pool would be; nothing is written.
+
+        Raises
+        ------
+        ConfigurationError
+            If jobs cannot have so many nodes.
+        """
+        return pool_for(
             options,
             name=name,
             labels=label(name),
@@ -88,12 +100,9 @@ class HeadPools:
             environment=self._environment,
             directory=self._here,
             batch=self._driver.name,
-            script=path,
+            script=self._directory.script(name),
             await_head=self._await_head,
         )
-        rendezvous.write_atomically(path, job_script(pool.spec, self._driver))
-        self.pools[name], self.scripts[name] = pool, path
-        return pool
 
     def script(self, name: str) -> str:
         """Text of the script that each job of a pool runs."""

@@ -1,0 +1,122 @@
+"""``--dry-run``: the job script and the submit command of what was asked for.
+
+Nothing is created, submitted or asked of the batch system.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dask_hpc.cli.render import echo_json
+
+if TYPE_CHECKING:
+    from dask_hpc.cli.asking import Asked
+    from dask_hpc.cluster.options import ClusterOptions
+    from dask_hpc.cluster.request import Request
+    from dask_hpc.drivers.base import Driver
+    from dask_hpc.model.pool import Pool
+
+#: In the place of what is drawn when a cluster starts, or an array is submitted.
+_DRAWN = "xxxxxx"
+
+
+def rehearse(asked: Asked, *, as_json: bool) -> None:
+    """Print what would be submitted.
+
+    Raises
+    ------
+    ConfigurationError
+        If what was asked for can never work.
+    """
+    found = plan(asked)
+    if as_json:
+        echo_json(found)
+        return
+    for each in found["pools"]:
+        click.echo(f"# pool {each['pool']}: {each['path']}")
+        click.echo(each["script"], nl=not each["script"].endswith("\n"))
+        click.echo(f"\n# {each['jobs']} such jobs are submitted with" if each["commands"] else "")
+        for command in each["commands"]:
+            click.echo(command)
+
+
+def plan(asked: Asked) -> dict[str, Any]:
+    """Work out what would be submitted.
+
+    Returns
+    -------
+    dict
+        ``cluster``, ``batch``, ``directory`` and ``pools``: of each the ``pool``'s name, the
+        ``path`` and text of its ``script``, the number of ``jobs`` and the ``commands``.  What is
+        drawn by chance is ``xxxxxx``.
+
+    Raises
+    ------
+    ConfigurationError
+        If what was asked for can never work.
+    """
+    from dask_hpc.cluster.directory import ClusterDirectory
+    from dask_hpc.cluster.head_pools import HeadPools
+    from dask_hpc.cluster.options import check_name
+    from dask_hpc.cluster.security import home
+
+    request, options = _understood(asked)
+    name = check_name(asked.keywords.get("name") or f"{request.prefix}-{_DRAWN}")
+    path = home() / name
+    logs = request.options.log_directory
+    directory = ClusterDirectory(path, Path(logs).absolute() if logs else path / "logs")
+    pools = HeadPools(directory, request.driver)
+    return {
+        "cluster": name,
+        "batch": request.driver.name,
+        "directory": str(path),
+        "pools": [
+            _of_pool(pools.pool(each, found), directory.script(each), request.driver, name, jobs)
+            for each, found in options.items()
+            for jobs in [_jobs(asked, each, found)]
+        ],
+    }
+
+
+def _understood(asked: Asked) -> tuple[Request, dict[str, ClusterOptions]]:
+    """Complete the request as a cluster does, with its further pools."""
+    from dask_hpc.cluster.planning import with_first
+    from dask_hpc.cluster.pools import POOL
+    from dask_hpc.cluster.request import understand
+
+    words = dict(asked.keywords)
+    words.pop("name", None)
+    site, batch, shapes = (words.pop(word, None) for word in ("site", "batch", "shapes"))
+    keywords, _ = with_first(words, shapes or ())
+    request = understand(keywords, batch=batch, site=site)
+    options = {POOL: request.options}
+    for name, given in request.pools.items():
+        options[name] = request.pool(name, given, options)
+    return request, options
+
+
+def _jobs(asked: Asked, pool: str, options: ClusterOptions) -> int:
+    from dask_hpc.cluster.pools import POOL
+    from dask_hpc.cluster.sizes import jobs_wanted
+
+    size = asked.sizes.get(None if pool == POOL else pool)
+    return jobs_wanted(options.job_layout, **size) if size else 0
+
+
+def _of_pool(pool: Pool, script: Path, driver: Driver, cluster: str, jobs: int) -> dict[str, Any]:
+    from dask_hpc.drivers.script import job_script
+    from dask_hpc.model.job import Submission
+
+    limit = driver.default_array_limit
+    sizes = [min(limit, jobs - first) for first in range(0, jobs, limit)]
+    arrays = [Submission(f"{cluster}-{_DRAWN}", size, driver.first_index) for size in sizes]
+    return {
+        "pool": pool.name,
+        "path": str(script),
+        "script": job_script(pool.spec, driver),
+        "jobs": jobs,
+        "commands": [str(driver.submit(each, pool.spec, script)) for each in arrays],
+    }

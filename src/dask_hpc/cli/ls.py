@@ -1,0 +1,107 @@
+"""``dask-hpc ls``: this user's clusters, on a line each.
+
+Printing only; what clusters there are is :mod:`dask_hpc.cluster.known`'s business, how each is
+doing its head's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dask_hpc.cli.render import echo_json, echo_table, span
+from dask_hpc.cli.which import connect, json_option
+from dask_hpc.errors import HeadUnreachable, HPCError
+
+if TYPE_CHECKING:
+    from dask_hpc.cluster.known import Known
+    from dask_hpc.cluster.view import View
+
+#: Seconds for a head to answer: one that hangs must not keep the list from the others.
+PATIENCE = 5.0
+#: Heads asked at a time.
+_AT_ONCE = 16
+_HEADINGS = ("name", "batch", "status", "workers", "open", "head", "jobs")
+
+
+@click.command("ls")
+@json_option
+def ls(*, as_json: bool) -> None:
+    """List your clusters: those that run, and those whose head has died and left something."""
+    from dask_hpc.cluster import known
+
+    rows = _asked(known.clusters())
+    if as_json:
+        echo_json(rows)
+    elif rows:
+        cells = [_cells(row) for row in rows]
+        echo_table(_HEADINGS, cells, right=("workers",), spare=("head", "open"))
+    else:
+        click.echo("you have no cluster; `dask-hpc up` starts one", err=True)
+
+
+def _asked(clusters: list[Known]) -> list[dict[str, Any]]:
+    """Ask all heads at once how they are."""
+    if len(clusters) < 2:  # noqa: PLR2004  (nobody to wait for beside it)
+        return [_row(each) for each in clusters]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(_row, clusters))
+
+
+def _row(cluster: Known) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "name": cluster.name,
+        "batch": cluster.batch,
+        "status": "dead" if cluster.alive is False else "no answer",
+        "head": cluster.head,
+        "host": cluster.host,
+        "pid": cluster.pid,
+        "head_job": cluster.head_job,
+        "opened": cluster.opened,
+        "directory": str(cluster.directory),
+        "scheduler_file": str(cluster.scheduler_file),
+        "workers": None,
+        "jobs": {},
+        "line": "",
+        "problem": "",
+    }
+    if cluster.alive is False:
+        row["line"] = f"`dask-hpc down {cluster.name}` clears away what it left"
+        return row
+    try:
+        view = connect(cluster, PATIENCE).view(jobs=False)
+    except HeadUnreachable as error:
+        return row | {"line": str(error.args[0])}
+    except HPCError as error:
+        return row | {"line": str(error.args[0]), "problem": str(error)}
+    return row | _from_head(view)
+
+
+def _from_head(view: View) -> dict[str, Any]:
+    jobs: dict[str, int] = {}
+    for pool in view["pools"].values():
+        for state, count in pool["jobs"].items():
+            jobs[state] = jobs.get(state, 0) + count
+    return {
+        "status": view["status"],
+        "workers": sum(pool["workers"] for pool in view["pools"].values()),
+        "jobs": jobs,
+        "line": view["line"],
+        "problem": view["problem"],
+    }
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["name"],
+        row["batch"],
+        row["status"],
+        "" if row["workers"] is None else str(row["workers"]),
+        span(time.time() - row["opened"]),
+        f"{row['head']}, {row['head_job'] or row['host']}",
+        row["line"],
+    ]
