@@ -25,6 +25,7 @@ from dask_hpc.batch.client import BatchClient
 from dask_hpc.cluster.adaptive import Adaptive, Following
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.head_pools import HeadPools, PoolWorkers
+from dask_hpc.cluster.jobs_seen import JobsSeen
 from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.listening import Listening, listening
 from dask_hpc.cluster.options import ClusterOptions
@@ -125,6 +126,7 @@ class Head:
         self._journal: Journal
         self._membership: Membership
         self._adaptive: Adaptive
+        self._watch: asyncio.Task[None]
         self._loop_task: asyncio.Task[None]
         self._guardian: subprocess.Popen[bytes]
 
@@ -205,6 +207,8 @@ class Head:
             job=self.where.job or "",
         )
         self._guardian = _start_guardian(self.directory)
+        self.scheduler.jobs_seen = JobsSeen(self)
+        self._watch = asyncio.create_task(self.scheduler.jobs_seen.watch(), name="dask-hpc jobs")
         self._loop_task = asyncio.create_task(self._live(), name="dask-hpc head")
 
     async def _live(self) -> None:
@@ -269,6 +273,7 @@ class Head:
     async def close(self) -> list[str]:
         """End everything; ids of jobs that are not known to have ended."""
         self._adaptive.stop()
+        self._watch.cancel()
         self._loop_task.cancel()
         with suppress(asyncio.CancelledError):
             await self._loop_task
