@@ -22,6 +22,8 @@ from dask_hpc.cluster.view import STATES, WAITING, View, live_jobs, state_of, vi
 if TYPE_CHECKING:
     from dask_hpc.cluster.head import Head
     from dask_hpc.control.controller import Controller
+    from dask_hpc.control.reconcile import JobKey
+    from dask_hpc.control.tracked import Tracked
 
 #: Seconds between two counts of the jobs while they change, and two sheets while they do not.
 _BETWEEN = 1.0
@@ -31,7 +33,7 @@ _STALE = 5.0
 _MOST = 15
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Ending:
     """A running job whose end is known.
 
@@ -162,11 +164,25 @@ def _sum(seen: View) -> Counter[str]:
 def survey(controller: Controller) -> tuple[dict[str, Waiting], list[Ending]]:
     """Look at each job once: those that wait, by pool, and those that end next."""
     waiting: dict[str, Waiting] = {}
-    endings = heapq.nsmallest(_MOST, _endings(controller, waiting))
+    nearest = heapq.nsmallest(_MOST, _deadlines(controller, waiting))
+    endings = [
+        Ending(
+            deadline,
+            f"{key.name}-{key.index}",
+            tracked.pool,
+            tracked.status[key.index].node,
+            len(tracked.workers.get(key.index, ())),
+            key.index in tracked.expiring,
+        )
+        for deadline, key, tracked in nearest
+    ]
     return waiting, endings
 
 
-def _endings(controller: Controller, waiting: dict[str, Waiting]) -> Iterator[Ending]:
+def _deadlines(
+    controller: Controller, waiting: dict[str, Waiting]
+) -> Iterator[tuple[float, JobKey, Tracked]]:
+    """The deadline of each job that has one; those that wait are counted on the way."""
     epoch = controller.epoch()
     for tracked, index, key in live_jobs(controller):
         state = state_of(tracked, index)
@@ -178,11 +194,4 @@ def _endings(controller: Controller, waiting: dict[str, Waiting]) -> Iterator[En
             reason = tracked.status[index].reason
             found.reasons[f"held: {reason}" if state == "held" else reason] += 1
         elif (deadline := tracked.deadline(index)) is not None:
-            yield Ending(
-                deadline,
-                f"{key.name}-{index}",
-                tracked.pool,
-                tracked.status[index].node,
-                len(tracked.workers.get(index, ())),
-                index in tracked.expiring,
-            )
+            yield deadline, key, tracked
