@@ -6,9 +6,11 @@ import asyncio
 import sys
 from typing import Any
 
+import psutil
 import pytest
 
 from dask_hpc import HPCCluster
+from dask_hpc.cluster.known import find
 from tests.helpers import wait_until
 from tests.integration.account import Account
 
@@ -70,6 +72,32 @@ async def test_in_the_event_loop_of_a_notebook_it_works_too(account: Account) ->
             while "1 wanted: 1 running" not in widget.status.value:
                 await asyncio.sleep(0.05)
     await asyncio.to_thread(account.wait_until_nothing_is_left)
+
+
+@pytest.mark.timeout(90)
+def test_the_widget_of_a_cluster_elsewhere_is_the_same(account: Account) -> None:
+    """Its buttons scale it, and what others do is seen; a head that is gone is told, not raised."""
+    with (
+        account.cluster("out", head="detached") as cluster,
+        HPCCluster.attach("out") as attached,
+    ):
+        widget = shown(attached)
+        widget.size.value = 1
+        widget.scale.click()
+        cluster.wait_for_workers(1, timeout=30)
+        wait_until(lambda: "1 wanted: 1 running" in widget.status.value)
+        cluster.scale(0)  # somebody else
+        wait_until(lambda: "0 wanted" in widget.status.value)
+        assert "head: process" in repr(attached)
+        widget.dashboard.click()
+        wait_until(lambda: "token=" in widget.link.value)
+        head = psutil.Process(find("out").pid)
+        cluster.shutdown()
+        head.wait(20)
+        assert "failure: " in repr(attached)
+        assert "Failure" in attached._repr_html_()
+    assert widget.scale.disabled
+    account.wait_until_nothing_is_left()
 
 
 def test_a_notebook_without_ipywidgets_shows_html(

@@ -13,7 +13,7 @@ import pytest
 from dask_hpc.cluster import present
 from dask_hpc.cluster.view import View, view
 from dask_hpc.cluster.widget import ClusterWidget, install
-from dask_hpc.errors import SubmitRejected
+from dask_hpc.errors import HeadUnreachable, SubmitRejected
 from dask_hpc.model.job import JobState, JobStatus
 from tests.helpers import wait_until
 from tests.unit.heads import EPOCH, POOLS, controller, head, see, submit
@@ -167,6 +167,30 @@ def test_the_link_with_the_token_is_shown_when_asked_for(widgets: Any) -> None:
     made.dashboard.click()
     wait_until(lambda: "token=secret" in made.link.value)
     assert "&lt;8787&gt;" in made.link.value
+
+
+def test_of_a_closed_cluster_nothing_can_be_clicked(widgets: Any) -> None:
+    """It shows what was last."""
+    made = ClusterWidget(Fake(), widgets)
+    made.status.value = ""
+    made.end()
+    assert made.scale.disabled
+    assert made.adapt.disabled
+    assert "0 wanted: none" in made.status.value
+
+
+async def test_a_head_that_does_not_answer_is_told(widgets: Any) -> None:
+    """It may be busy, or gone: the widget goes on asking."""
+    cluster = Fake()
+    made = ClusterWidget(cluster, widgets)
+    cluster.error = HeadUnreachable("no answer")
+    await made.follow()
+    assert "no answer" in made.said.value
+    cluster.error = None
+    submit(cluster.controller, "c-1a", 2)
+    cluster.controller.changed.set()
+    await made.follow()
+    assert "2 wanted" in made.status.value
 
 
 def test_without_ipywidgets_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

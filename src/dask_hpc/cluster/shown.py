@@ -19,7 +19,7 @@ from dask_hpc.errors import HPCError
 class Shown(Cluster):
     """A cluster of ours, its head here or elsewhere, as it shows itself."""
 
-    _steering: Here | Elsewhere | None
+    _steering: Here | Elsewhere | None = None
     _shown: ClusterWidget | None = None
 
     # -- what the widget asks ---------------------------------------------------------------------
@@ -36,6 +36,11 @@ class Shown(Cluster):
         """Return when `seen` is of about now."""
         if isinstance(self._steering, Elsewhere):
             await self._steering.change()
+
+    async def _close(self) -> None:
+        await super()._close()
+        if self._shown is not None:
+            self._shown.end()
 
     # -- how it shows itself ----------------------------------------------------------------------
 

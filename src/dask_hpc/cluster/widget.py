@@ -171,6 +171,12 @@ class ClusterWidget:
             self.pool.value = chosen if chosen in pools else pools[0]
             self.pool.layout.display = None if len(pools) > 1 else "none"
 
+    def end(self) -> None:
+        """Show that the cluster is closed, or left; nothing can be clicked any more."""
+        self.status.value = self._cluster._repr_html_()
+        for button in (self.scale, self.adapt, self.dashboard):
+            button.disabled = True
+
     def _say(self, text: str) -> None:
         """Show a message, the failure's text with its lines."""
         self.said.value = _text(text)
