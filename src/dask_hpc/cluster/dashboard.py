@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from tornado.httputil import HTTPServerRequest
 
+    from dask_hpc.cluster.jobs_seen import JobsSeen
+
 logger = logging.getLogger(__name__)
 
 #: By number: "localhost" may lead to [::1] first, where another user of the machine may listen.
@@ -224,9 +226,12 @@ class GuardedScheduler(Scheduler):
     ----------
     dashboard_token
         Secret, new with every scheduler.
+    jobs_seen
+        What the Jobs page shows; without it there is no such page.
     """
 
     dashboard_token: str
+    jobs_seen: JobsSeen | None = None
 
     def __init__(self, *, dashboard: bool = True, **options: Any) -> None:
         self._pages_wanted = dashboard
@@ -285,7 +290,17 @@ class GuardedScheduler(Scheduler):
             routes = get_handlers(self, ["distributed.http.scheduler.missing_bokeh"], prefix="/")
             self.http_application.add_handlers(".*$", routes)
         else:
+            if self.jobs_seen is not None:
+                self._add_jobs_page()
             connect(self.http_application, self.http_server, self, prefix="/")
+
+    def _add_jobs_page(self) -> None:
+        try:
+            from dask_hpc.cluster.jobs_page import add_page
+
+            add_page(self)
+        except (ImportError, LookupError) as error:  # the engine moves, and its pages matter more
+            logger.warning("the dashboard has no page of the jobs: %s", error)
 
     def dashboard_url(self, *, token: bool) -> str:
         """Return the dashboard's link on this machine.

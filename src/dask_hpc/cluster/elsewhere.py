@@ -86,6 +86,16 @@ class Elsewhere:
         self._view = self.client.view(jobs=jobs)
         return self._view
 
+    @property
+    def last(self) -> View:
+        """The last that was seen."""
+        return self._view
+
+    @property
+    def changes(self) -> int:
+        """How often anything had changed by then."""
+        return self._view["changes"]
+
     def report(self) -> Report:
         """What it has cost and done."""
         return self.client.report()
@@ -128,4 +138,4 @@ class Elsewhere:
 
     async def change(self) -> None:
         """Return when something may have changed."""
-        await self._change(self.client.wait, self._view["changes"], _LISTEN)
+        await self._change(self.client.wait, self._view["changes"], _LISTEN, jobs=False)

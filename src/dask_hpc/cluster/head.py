@@ -23,6 +23,7 @@ from dask_hpc.batch.client import BatchClient
 from dask_hpc.cluster.adaptive import Adaptive, Following
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.head_pools import HeadPools, PoolWorkers
+from dask_hpc.cluster.jobs_seen import JobsSeen
 from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.listening import Listening, listening
 from dask_hpc.cluster.options import ClusterOptions
@@ -139,6 +140,7 @@ class Head:
         self._journal: Journal
         self._membership: Membership
         self._adaptive: Adaptive
+        self._watch: asyncio.Task[None]
         self._loop_task: asyncio.Task[None]
         self._guardian: subprocess.Popen[bytes] | None = None
 
@@ -225,6 +227,8 @@ class Head:
             head=self.where.kind,
             job=self.where.job or "",
         )
+        self.scheduler.jobs_seen = JobsSeen(self)
+        self._watch = asyncio.create_task(self.scheduler.jobs_seen.watch(), name="dask-hpc jobs")
         self._loop_task = asyncio.create_task(self._live(), name="dask-hpc head")
 
     def _adopt(self, told: Remembered) -> None:
@@ -315,6 +319,7 @@ class Head:
     async def close(self) -> list[str]:
         """End everything; ids of jobs that are not known to have ended."""
         self._adaptive.stop()
+        self._watch.cancel()
         self._loop_task.cancel()
         with suppress(asyncio.CancelledError):
             await self._loop_task

@@ -54,9 +54,10 @@ class HeadClient:
         """What there is to see; with a row for each job, or without."""
         return cast("View", self.call("view", jobs=jobs))
 
-    def wait(self, changes: int, seconds: float) -> View:
+    def wait(self, changes: int, seconds: float, *, jobs: bool = True) -> View:
         """The view, as soon as its `changes` are more than these, or after so many seconds."""
-        told = self.call("wait", seconds + _ROUND_TRIP, changes=changes, seconds=seconds)
+        words = {"changes": changes, "seconds": seconds, "jobs": jobs}
+        told = self.call("wait", seconds + _ROUND_TRIP, **words)
         return cast("View", told)
 
     def scale(self, n: int | Mapping[str, int] | None = None, **words: Any) -> View:

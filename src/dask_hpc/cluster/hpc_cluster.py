@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 from distributed.core import Status, rpc
 from distributed.utils import Log, Logs
 
-from dask_hpc.cluster import present
 from dask_hpc.cluster.bring_up import Bringing, checked_place
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import ClusterDirectory, claim
@@ -27,6 +26,7 @@ from dask_hpc.cluster.report import Report, keep, summary
 from dask_hpc.cluster.request import understand
 from dask_hpc.cluster.security import ensure_identity
 from dask_hpc.cluster.service import Service
+from dask_hpc.cluster.shown import Shown
 from dask_hpc.cluster.sizes import jobs_wanted
 from dask_hpc.cluster.sizing import Sized
 from dask_hpc.cluster.steering import Here, operations
@@ -37,7 +37,7 @@ from dask_hpc.errors import HPCError
 logger = logging.getLogger("dask_hpc")
 
 
-class HPCCluster(Sized):
+class HPCCluster(Shown, Sized):
     """A Dask cluster whose workers are jobs of a batch system.
 
     Parameters
@@ -387,11 +387,3 @@ class HPCCluster(Sized):
         return AttachedCluster(
             what, asynchronous=asynchronous, loop=loop, silence_logs=silence_logs
         )
-
-    def __repr__(self) -> str:
-        return present.text(self)
-
-    def _repr_html_(self, cluster_status: str | None = None) -> str:
-        status = present.html_rows(self) + (cluster_status or "")
-        html: str = super()._repr_html_(cluster_status=status)
-        return html

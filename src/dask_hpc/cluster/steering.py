@@ -128,6 +128,16 @@ class Here:
         """What there is to see."""
         return view(self.head, jobs=jobs)
 
+    @property
+    def last(self) -> View:
+        """The last that was seen; here that is now."""
+        return self.view()
+
+    @property
+    def changes(self) -> int:
+        """How often anything has changed so far."""
+        return self.head.controller.changed.count
+
     def report(self) -> Report:
         """What it has cost and done."""
         return report(self.head)
@@ -217,7 +227,7 @@ def operations(
     async def look(*, jobs: bool = True) -> View:
         return here.view(jobs=jobs)
 
-    async def wait(changes: int, seconds: float) -> View:
+    async def wait(changes: int, seconds: float, *, jobs: bool = True) -> View:
         deadline = asyncio.get_running_loop().time() + min(seconds, LONGEST_WAIT)
         try:
             async with asyncio.timeout_at(deadline):
@@ -225,7 +235,7 @@ def operations(
                     await here.change()
         except TimeoutError:
             pass
-        return here.view(jobs=True)
+        return here.view(jobs=jobs)
 
     def seen(change: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[View]]:
         async def changed(**words: Any) -> View:
