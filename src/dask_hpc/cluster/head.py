@@ -26,6 +26,7 @@ from dask_hpc.cluster.adaptive import Adaptive, Following
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.head_pools import HeadPools, PoolWorkers
 from dask_hpc.cluster.joining import HeadScheduler
+from dask_hpc.cluster.lab import Lab
 from dask_hpc.cluster.listening import Listening, listening
 from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.pools import POOL, pool_of
@@ -118,6 +119,7 @@ class Head:
         self._asked = pools
         self._keeps = False  # whether results are kept out of preemptible pools
         self.scheduler: HeadScheduler
+        self.lab: Lab
         self.workers: PoolWorkers
         self.usage: Usage
         self._place: Listening
@@ -188,6 +190,7 @@ class Head:
         self.scheduler.on_leaving = self.controller.warned
         self._membership = Membership(self.controller)
         self.scheduler.add_plugin(self._membership)
+        self.lab = Lab(self.name, self.directory, self.scheduler)
         self.usage = Usage(self.controller)
         self.scheduler.add_plugin(self.usage)
         self._adaptive = Adaptive(self.scheduler, self.controller, self.workers)
@@ -268,6 +271,7 @@ class Head:
 
     async def close(self) -> list[str]:
         """End everything; ids of jobs that are not known to have ended."""
+        await self.lab.close()
         self._adaptive.stop()
         self._loop_task.cancel()
         with suppress(asyncio.CancelledError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -280,6 +281,36 @@ class HPCCluster(Sized):
     async def _shut_down(self, elsewhere: Elsewhere) -> None:
         await asyncio.to_thread(elsewhere.client.shutdown)
         await self.finish()
+
+    def jupyter(self, listen: str | None = None, root: str | os.PathLike[str] | None = None) -> Any:
+        """Start JupyterLab beside the scheduler, or find the one that runs.
+
+        It ends with the cluster.
+
+        ``print()`` the result for the line that says how to open it; the line holds a secret.
+
+        Parameters
+        ----------
+        listen
+            ``"socket"``: at a Unix socket, for an ssh tunnel; ``"loopback"``: with TLS on
+            127.0.0.1, for a browser on this machine; ``"network"``: with TLS on the head's address.
+            Default: a socket in an ssh session, otherwise loopback.
+        root
+            Directory that it shows; default: the current one.
+
+        Returns
+        -------
+        dask_hpc.jupyter.reach.Reach
+            How to get there.
+
+        Raises
+        ------
+        JupyterError
+            If JupyterLab is not installed (``pip install 'dask-hpc[jupyter]'``) or does not start.
+        ConfigurationError
+            If one runs already that listens elsewhere.
+        """
+        return self.sync(self.head.lab.open, listen, root)
 
     def report(self) -> Report:
         """What the cluster has cost and done so far.
