@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -21,6 +20,7 @@ from dask_hpc.cluster.elsewhere import Elsewhere
 from dask_hpc.cluster.head import Head
 from dask_hpc.cluster.joining import check_room
 from dask_hpc.cluster.known import Known
+from dask_hpc.cluster.notebooks import Notebooks
 from dask_hpc.cluster.options import check_name, warn_insecure
 from dask_hpc.cluster.planning import candidates, with_first
 from dask_hpc.cluster.pools import POOL
@@ -29,7 +29,6 @@ from dask_hpc.cluster.request import understand
 from dask_hpc.cluster.security import ensure_identity
 from dask_hpc.cluster.service import Service
 from dask_hpc.cluster.sizes import jobs_wanted
-from dask_hpc.cluster.sizing import Sized
 from dask_hpc.cluster.steering import Here, operations
 from dask_hpc.cluster.view import HERE, HeadPlace
 from dask_hpc.control.shapes import Plan
@@ -38,7 +37,7 @@ from dask_hpc.errors import HPCError
 logger = logging.getLogger("dask_hpc")
 
 
-class HPCCluster(Sized):
+class HPCCluster(Notebooks):
     """A Dask cluster whose workers are jobs of a batch system.
 
     Parameters
@@ -281,36 +280,6 @@ class HPCCluster(Sized):
     async def _shut_down(self, elsewhere: Elsewhere) -> None:
         await asyncio.to_thread(elsewhere.client.shutdown)
         await self.finish()
-
-    def jupyter(self, listen: str | None = None, root: str | os.PathLike[str] | None = None) -> Any:
-        """Start JupyterLab beside the scheduler, or find the one that runs.
-
-        It ends with the cluster.
-
-        ``print()`` the result for the line that says how to open it; the line holds a secret.
-
-        Parameters
-        ----------
-        listen
-            ``"socket"``: at a Unix socket, for an ssh tunnel; ``"loopback"``: with TLS on
-            127.0.0.1, for a browser on this machine; ``"network"``: with TLS on the head's address.
-            Default: a socket in an ssh session, otherwise loopback.
-        root
-            Directory that it shows; default: the current one.
-
-        Returns
-        -------
-        dask_hpc.jupyter.reach.Reach
-            How to get there.
-
-        Raises
-        ------
-        JupyterError
-            If JupyterLab is not installed (``pip install 'dask-hpc[jupyter]'``) or does not start.
-        ConfigurationError
-            If one runs already that listens elsewhere.
-        """
-        return self.sync(self.head.lab.open, listen, root)
 
     def report(self) -> Report:
         """What the cluster has cost and done so far.

@@ -11,7 +11,9 @@ import logging
 import os
 import secrets
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from distributed.comm import get_address_host
 from tornado.httpserver import HTTPServer
@@ -52,16 +54,22 @@ class Lab:
         self._dashboard: HTTPServer | None = None
 
     async def open(
-        self, listen: Listen | str | None = None, root: str | os.PathLike[str] | None = None
+        self,
+        listen: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        remote: bool = True,
     ) -> Reach:
         """Start the server, or return the one that runs.
 
         Parameters
         ----------
         listen
-            Where; None: see :func:`~dask_hpc.jupyter.reach.default_listen`.
+            Where; None: as suits `remote`, or wherever it listens already.
         root
             Directory that it shows; None: see :func:`~dask_hpc.jupyter.settings.usable_root`.
+        remote
+            Whether the browser is on another machine than the head.
 
         Returns
         -------
@@ -82,7 +90,7 @@ class Lab:
                 return self._reach
             check_installed()
             await self._stop()
-            return await self._start(wanted or default_listen(), usable_root(root))
+            return await self._start(wanted or default_listen(remote=remote), usable_root(root))
 
     def _check_same(self, reach: Reach, wanted: Listen | None) -> None:
         if wanted not in (None, reach.listen):
@@ -131,6 +139,14 @@ class Lab:
         async with self._busy:
             await self._stop()
 
+    def operations(self) -> dict[str, Callable[..., Awaitable[Any]]]:
+        """What the head's control channel offers of it: only the owner can ask there."""
+
+        async def jupyter(**words: Any) -> dict[str, Any]:
+            return (await self.open(**words)).to_json()
+
+        return {"jupyter": jupyter, "stop_jupyter": self.close}
+
     async def _stop(self) -> None:
         if self._dashboard is not None:
             self._dashboard.stop()
@@ -140,7 +156,7 @@ class Lab:
         self._dashboard = self._server = self._reach = None
 
 
-def _listen(wanted: Listen | str | None) -> Listen | None:
+def _listen(wanted: str | None) -> Listen | None:
     try:
         return None if wanted is None else Listen(wanted)
     except ValueError:

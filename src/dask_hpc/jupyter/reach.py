@@ -32,9 +32,14 @@ class Listen(StrEnum):
     NETWORK = "network"  # TLS on the head's address: for nodes that users may not ssh to
 
 
-def default_listen() -> Listen:
-    """Where to listen for a person who did not say: at a port only if the browser can be here."""
-    return Listen.SOCKET if "SSH_CONNECTION" in os.environ else Listen.LOOPBACK
+def is_remote(host: str) -> bool:
+    """Whether the browser of a person who asks here is on another machine than `host`."""
+    return "SSH_CONNECTION" in os.environ or socket.gethostname() != host
+
+
+def default_listen(*, remote: bool) -> Listen:
+    """Where to listen for a person who did not say: at a port only if the browser is here."""
+    return Listen.SOCKET if remote else Listen.LOOPBACK
 
 
 def near_port(cluster: str) -> int:
@@ -140,25 +145,23 @@ def tunnel(reach: Reach, *, from_host: str | None = None) -> str:
     return f"ssh -N -L {shlex.quote(f'{reach.near}:{reach.place}')} {via}{account}"
 
 
-def line(reach: Reach, *, from_host: str | None = None, remote: bool | None = None) -> str:
+def line(reach: Reach, *, remote: bool | None = None) -> str:
     """Return one line that tells a person how to open JupyterLab; it holds the token.
 
     Parameters
     ----------
     reach
         The server.
-    from_host
-        See :func:`tunnel`.
     remote
-        Whether the person's browser is on another machine; None: if this is an ssh session.
+        Whether the person's browser is on another machine; None: see :func:`is_remote`.
     """
     if remote is None:
-        remote = "SSH_CONNECTION" in os.environ or (from_host or socket.gethostname()) != reach.host
+        remote = is_remote(reach.host)
     warned = "" if reach.listen is Listen.SOCKET else f"   ({_warning(reach)})"
     if not remote and reach.listen is not Listen.SOCKET:
         return f"{link(reach)}{warned}"
     return (
-        f"In a new terminal on your own computer run   {tunnel(reach, from_host=from_host)}   , "
+        f"In a new terminal on your own computer run   {tunnel(reach)}   , "
         f"leave it open, and then open   {link(reach)}   in the browser there{warned}"
     )
 
