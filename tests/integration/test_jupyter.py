@@ -18,7 +18,7 @@ import pytest
 from bokeh.util.token import generate_jwt_token, generate_session_id
 from tornado.httpclient import HTTPClientError
 
-from dask_hpc import LocalJobCluster
+from dask_hpc import HPCCluster, LocalJobCluster
 from dask_hpc.errors import ConfigurationError, JupyterError
 from dask_hpc.jupyter import server
 from dask_hpc.jupyter.reach import Reach
@@ -217,6 +217,13 @@ class TestBesideTheScheduler:
         with pytest.raises(ConfigurationError, match="cannot listen at 'everywhere'"):
             cluster.jupyter("everywhere")
 
+    def test_an_attached_cluster_has_it_as_well(self, cluster, reach):
+        """Over the control channel, errors included."""
+        with HPCCluster.attach(cluster.scheduler_file) as attached:
+            assert attached.jupyter() == reach
+            with pytest.raises(ConfigurationError, match="listens at socket"):
+                attached.jupyter("network")
+
     def test_it_shows_where_the_user_is(self, owner):
         """The current directory, as a Jupyter started by hand."""
         names = {each["name"] for each in owner.ask("/api/contents").json["content"]}
@@ -275,6 +282,16 @@ class TestItsLife:
             assert Browser(second, second.token).ask("/api/status").status == 200
             mine = tree(second)
         assert not any(process.is_running() for process in mine)
+        account.wait_until_nothing_is_left()
+
+    def test_beside_a_detached_head_it_outlives_who_asked(self, account):
+        """It is there for the next who attaches, until the cluster is shut down."""
+        with account.cluster(head="detached") as cluster:
+            reach = cluster.jupyter("socket", root=account.path)
+        assert Browser(reach, reach.token).ask("/api/contents").status == 200
+        with HPCCluster.attach("test") as attached:
+            assert attached.jupyter() == reach
+            attached.shutdown()
         account.wait_until_nothing_is_left()
 
     def test_it_ends_with_a_head_that_is_killed(self, account):

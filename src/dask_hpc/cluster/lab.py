@@ -11,9 +11,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from distributed.comm import get_address_host
 from tornado.httpserver import HTTPServer
@@ -138,14 +136,6 @@ class Lab:
         """End the server, its kernels and what they left, if there is one."""
         async with self._busy:
             await self._stop()
-
-    def operations(self) -> dict[str, Callable[..., Awaitable[Any]]]:
-        """What the head's control channel offers of it: only the owner can ask there."""
-
-        async def jupyter(**words: Any) -> dict[str, Any]:
-            return (await self.open(**words)).to_json()
-
-        return {"jupyter": jupyter, "stop_jupyter": self.close}
 
     async def _stop(self) -> None:
         if self._dashboard is not None:

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dask_hpc.cluster.sizing import Sized
 from dask_hpc.jupyter.reach import is_remote
-
-if TYPE_CHECKING:
-    from dask_hpc.cluster.head import Head
+from dask_hpc.jupyter.settings import usable_root
 
 
-class Notebooks:
+class Notebooks(Sized):
     """A cluster with a JupyterLab of its own, if somebody asks for it."""
-
-    sync: Callable[..., Any]
-
-    @property
-    def head(self) -> Head:
-        """The running scheduler and controller."""
-        raise NotImplementedError
 
     def jupyter(
         self,
@@ -61,9 +50,10 @@ class Notebooks:
         ConfigurationError
             If one runs already that listens elsewhere.
         """
-        remote = is_remote(socket.gethostname()) if remote is None else remote
-        return self.sync(self.head.lab.open, listen, root or Path.cwd(), remote=remote)
+        steering = self.steering
+        far = is_remote(steering.host) if remote is None else remote
+        return self.sync(steering.jupyter, listen=listen, root=str(usable_root(root)), remote=far)
 
     def stop_jupyter(self) -> Any:
         """End that JupyterLab and its kernels, if there is one; the cluster goes on."""
-        return self.sync(self.head.lab.close)
+        return self.sync(self.steering.stop_jupyter)
