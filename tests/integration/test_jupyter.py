@@ -277,9 +277,11 @@ class TestItsLife:
                 kill(head.pid)
                 wait_until(lambda: "JupyterLab of cluster test ended with status -9" in caplog.text)
             assert "the end of its log" in caplog.text
-            second = cluster.jupyter("socket")
+            second = cluster.jupyter("network")
             assert second.token != first.token
-            assert Browser(second, second.token).ask("/api/status").status == 200
+            trusted = ssl.create_default_context(cafile=account.home / "tls" / "ca.pem")
+            owner = Browser(second, second.token, trusted)
+            assert owner.ask("/api/status").status == 200
             mine = tree(second)
         assert not any(process.is_running() for process in mine)
         account.wait_until_nothing_is_left()

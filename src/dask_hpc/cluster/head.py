@@ -226,6 +226,7 @@ class Head:
             logger.critical("the controller died", exc_info=error)
         else:  # Client.shutdown(), or an idle timeout
             self.controller.give_up("its scheduler was shut down: its jobs are cancelled")
+            await self.lab.close()
             await self.controller.close(self.options.close_timeout)
 
     async def add_pool(self, name: str, options: ClusterOptions) -> None:
