@@ -90,6 +90,7 @@ def check(app: Any, settings: dict[str, Any]) -> None:
     """
     provider = app.identity_provider
     holds = {
+        "ServerApp.identity_provider_class": type(provider).__name__ == "PasswordIdentityProvider",
         "IdentityProvider.token": provider.token == settings["token"],
         "PasswordIdentityProvider.hashed_password": not provider.hashed_password,
         "ServerApp.sock": app.sock == settings["socket"],
