@@ -42,12 +42,12 @@ flock -n 9 || { echo "run-sites.sh: another run holds $TESTBED_DIR; waiting for 
 
 say() { printf '\n== %s\n' "$*"; }
 
-# what the doctor's tests plant faults with: a clock that is wrong, a firewall
+# what the doctor's tests plant faults with: a clock that is wrong, a firewall; how a person gets to JupyterLab
 # shellcheck source=testbeds/packages.sh
-(TB=$TESTBED_DIR && . "$HERE/packages.sh" && have_packages faketime nftables) 9>&-
+(TB=$TESTBED_DIR && . "$HERE/packages.sh" && have_packages faketime nftables openssh-server openssh-client chromium) 9>&-
 
 say "environment of the users"
-VENV=$("$HERE/venv.sh" 9>&-) # the services must not inherit the lock
+VENV=$("$HERE/venv.sh" playwright 9>&-) # the services must not inherit the lock
 rm -rf "$COPY"
 mkdir -p "$COPY"
 (cd "$CHECKOUT" && tar --exclude=__pycache__ -cf - pyproject.toml tests testbeds examples benchmarks) | tar -C "$COPY" --no-same-owner -xf -

@@ -113,5 +113,9 @@ class NodeError(HPCError):
     """A job's node cannot run what was asked of it."""
 
 
+class JupyterError(HPCError):
+    """JupyterLab beside the scheduler cannot be started, or has died."""
+
+
 class WorkersTimeout(HPCError, TimeoutError):
     """Not enough workers joined in the time given."""

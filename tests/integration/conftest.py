@@ -35,16 +35,23 @@ PLAIN: dict[str, object] = {f"distributed.comm.tls.{key}": None for key in TLS_K
 @pytest.fixture
 def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     """A user who has never used dask: home, configuration and batch system of their own."""
+    with new_account(tmp_path, monkeypatch) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def new_account(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    """Make one; a module whose tests share a cluster calls it itself."""
     for name in [name for name in os.environ if name.startswith("DASK_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("DASK_HPC_HOME", str(tmp_path / "hpc"))
+    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.setenv("DASK_HPC_HOME", str(path / "hpc"))
     monkeypatch.setenv("DASK_HPC_LOCAL_SLOTS", "4")
-    monkeypatch.setattr(dask.config, "PATH", str(tmp_path / ".config" / "dask"))
+    monkeypatch.setattr(dask.config, "PATH", str(path / ".config" / "dask"))
     defaults()
     before = copy.deepcopy(dask.config.config)  # a cluster names its identity in it
     dask.config.set({f"distributed.comm.tls.{key}": None for key in TLS_KEYS})
-    account = Account(tmp_path)
+    account = Account(path)
     try:
         yield account
     finally:

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from cryptography.x509 import Certificate, KeyUsage, Name
 
@@ -64,8 +66,6 @@ def leaf(
 ) -> Certificate:
     """Make the certificate that scheduler, workers and clients show, for both ends of a connection.
 
-    It has every extension that RFC 5280 asks for: Python 3.13 verifies strictly.
-
     Parameters
     ----------
     ca, ca_key
@@ -80,6 +80,37 @@ def leaf(
     Certificate
         Valid a year, or as long as its authority if that is shorter.
     """
+    return _signed(ca, ca_key, key, now, names=("dask-hpc",), connects=True)
+
+
+def page(
+    ca: Certificate, ca_key: EllipticCurvePrivateKey, key: EllipticCurvePrivateKey, now: datetime
+) -> Certificate:
+    """Make the certificate that a web server on this machine shows; it lets nobody connect.
+
+    Parameters
+    ----------
+    ca, ca_key, key, now
+        See :func:`leaf`.
+
+    Returns
+    -------
+    Certificate
+        For ``localhost``, which is this machine or the near end of a tunnel to it.
+    """
+    return _signed(ca, ca_key, key, now, names=("localhost",), connects=False)
+
+
+def _signed(
+    ca: Certificate,
+    ca_key: EllipticCurvePrivateKey,
+    key: EllipticCurvePrivateKey,
+    now: datetime,
+    *,
+    names: Sequence[str],
+    connects: bool,
+) -> Certificate:
+    """It has every extension that RFC 5280 asks for: Python 3.13 verifies strictly."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -87,10 +118,10 @@ def leaf(
     public = key.public_key()
     issuer = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer)
-    uses = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
-    name = _name(f"dask-hpc user {os.getuid()}")
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH, *[ExtendedKeyUsageOID.CLIENT_AUTH] * connects]
+    subject = _name(f"dask-hpc user {os.getuid()}")
     return (
-        x509.CertificateBuilder(ca.subject, name, public, x509.random_serial_number())
+        x509.CertificateBuilder(ca.subject, subject, public, x509.random_serial_number())
         .not_valid_before(max(now - CLOCK_SKEW, ca.not_valid_before_utc))
         .not_valid_after(min(now + LEAF_LIFE, ca.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -98,9 +129,16 @@ def leaf(
         .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(issuer_id, critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("dask-hpc")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(list(map(x509.DNSName, names))), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
+
+
+def fingerprint(certificate: Certificate) -> str:
+    """Return the SHA-256 of a certificate as browsers show it: ``"3F:A0:…"``."""
+    from cryptography.hazmat.primitives import hashes
+
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def _name(common: str) -> Name:

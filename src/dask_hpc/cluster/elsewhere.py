@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dask_hpc.cluster.known import Known
     from dask_hpc.cluster.report import Report
     from dask_hpc.cluster.view import View
+    from dask_hpc.jupyter.reach import Reach
 
 #: Seconds that one question for news may last: a thread that waits cannot be cancelled.
 _LISTEN = 2.0
@@ -114,6 +115,19 @@ class Elsewhere:
         if host == socket.gethostname():
             return tunnel_line(url)
         return tunnel_line(url, host=host, remote=True)
+
+    @property
+    def host(self) -> str:
+        """Name of the machine where it runs."""
+        return self.cluster.host
+
+    async def jupyter(self, **words: Any) -> Reach:
+        """See :meth:`dask_hpc.cluster.lab.Lab.open`."""
+        return await asyncio.to_thread(self.client.jupyter, **words)
+
+    async def stop_jupyter(self) -> None:
+        """End its JupyterLab, if there is one."""
+        await asyncio.to_thread(self.client.stop_jupyter)
 
     @property
     def directory(self) -> ClusterDirectory:

@@ -25,6 +25,7 @@ from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.head_pools import HeadPools, PoolWorkers
 from dask_hpc.cluster.jobs_seen import JobsSeen
 from dask_hpc.cluster.joining import HeadScheduler
+from dask_hpc.cluster.lab import Lab
 from dask_hpc.cluster.listening import Listening, listening
 from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.pools import POOL, pool_of
@@ -133,6 +134,7 @@ class Head:
         self._restart = restart
         self._keeps = False  # whether results are kept out of preemptible pools
         self.scheduler: HeadScheduler
+        self.lab: Lab
         self.workers: PoolWorkers
         self.usage: Usage
         self._place: Listening
@@ -209,6 +211,7 @@ class Head:
         self.scheduler.on_leaving = self.controller.warned
         self._membership = Membership(self.controller)
         self.scheduler.add_plugin(self._membership)
+        self.lab = Lab(self.name, self.directory, self.scheduler)
         self.usage = Usage(self.controller)
         self.scheduler.add_plugin(self.usage)
         self._adaptive = Adaptive(self.scheduler, self.controller, self.workers)
@@ -266,6 +269,7 @@ class Head:
             logger.critical("the controller died", exc_info=error)
         else:  # Client.shutdown(), or an idle timeout
             self.controller.give_up("its scheduler was shut down: its jobs are cancelled")
+            await self.lab.close()
             await self.controller.close(self.options.close_timeout)
 
     async def _control(self) -> None:
@@ -318,6 +322,7 @@ class Head:
 
     async def close(self) -> list[str]:
         """End everything; ids of jobs that are not known to have ended."""
+        await self.lab.close()
         self._adaptive.stop()
         self._watch.cancel()
         self._loop_task.cancel()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dask_hpc.cluster.known import Known
     from dask_hpc.cluster.report import Report
     from dask_hpc.cluster.view import View
+    from dask_hpc.jupyter.reach import Reach
     from dask_hpc.launch.rendezvous import Rendezvous
     from dask_hpc.model.tls import TLSFiles
 
@@ -90,6 +91,16 @@ class HeadClient:
         """Link of the dashboard on the head's machine, with the token that opens it."""
         return str(self.call("dashboard"))
 
+    def jupyter(self, **words: Any) -> Reach:
+        """As :meth:`dask_hpc.cluster.lab.Lab.open`."""
+        from dask_hpc.jupyter.reach import Reach
+
+        return Reach.from_json(self.call("jupyter", _STARTING, **words))
+
+    def stop_jupyter(self) -> None:
+        """End its JupyterLab, if there is one."""
+        self.call("stop_jupyter", _STARTING)
+
     def shutdown(self) -> None:
         """End the cluster; when this returns its jobs are gone, or it says which are not."""
         self.call("shutdown", _CLOSING)
@@ -145,6 +156,8 @@ class HeadClient:
 
 #: Seconds: a submit command may take its time, and so may the last job.
 _SUBMITTING = 120.0
+#: Seconds: JupyterLab reads thousands of files, or is started just now by somebody else.
+_STARTING = 150.0
 _CLOSING = 300.0
 
 

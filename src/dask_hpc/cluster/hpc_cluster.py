@@ -19,6 +19,7 @@ from dask_hpc.cluster.elsewhere import Elsewhere
 from dask_hpc.cluster.head import Head
 from dask_hpc.cluster.joining import check_room
 from dask_hpc.cluster.known import Known
+from dask_hpc.cluster.notebooks import Notebooks
 from dask_hpc.cluster.options import check_name, warn_insecure
 from dask_hpc.cluster.planning import candidates, with_first
 from dask_hpc.cluster.pools import POOL
@@ -28,7 +29,6 @@ from dask_hpc.cluster.security import ensure_identity
 from dask_hpc.cluster.service import Service
 from dask_hpc.cluster.shown import Shown
 from dask_hpc.cluster.sizes import jobs_wanted
-from dask_hpc.cluster.sizing import Sized
 from dask_hpc.cluster.steering import Here, operations
 from dask_hpc.cluster.view import HERE, HeadPlace
 from dask_hpc.control.shapes import Plan
@@ -37,7 +37,7 @@ from dask_hpc.errors import HPCError
 logger = logging.getLogger("dask_hpc")
 
 
-class HPCCluster(Shown, Sized):
+class HPCCluster(Shown, Notebooks):
     """A Dask cluster whose workers are jobs of a batch system.
 
     Parameters

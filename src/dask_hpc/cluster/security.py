@@ -228,6 +228,37 @@ def _renew_if_due(folder: Path, identity: _Identity, now: datetime) -> None:
     write_atomically(folder / _CERT, certificates.to_pem(renewed).decode("ascii"))
 
 
+def page_certificate(folder: Path, now: datetime | None = None) -> Certificate:
+    """Make a certificate for a web server on this machine, signed by this user's authority.
+
+    Parameters
+    ----------
+    folder
+        Private directory that gets ``page.pem`` and, new each time, ``page-key.pem``.
+    now
+        The time, with its zone; None reads the clock.
+
+    Returns
+    -------
+    Certificate
+        As it was written.
+
+    Raises
+    ------
+    ClusterDirectoryError, IdentityError
+        See :func:`ensure_identity`.
+    OSError
+        If they cannot be written.
+    """
+    moment = now or datetime.now(UTC)
+    authority = _load(Path(ensure_identity(moment).cert).parent)
+    key = certificates.new_key()
+    made = certificates.page(authority.ca, authority.ca_key, key, moment)
+    _write_durably(folder / "page.pem", certificates.to_pem(made))
+    _write_durably(folder / "page-key.pem", certificates.key_to_pem(key))
+    return made
+
+
 # --- checks --------------------------------------------------------------------------------------
 
 

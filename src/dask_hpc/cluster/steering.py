@@ -9,6 +9,7 @@ awaited.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dask_hpc.cluster.options import ClusterOptions
     from dask_hpc.cluster.request import Request
     from dask_hpc.cluster.view import View
+    from dask_hpc.jupyter.reach import Reach
     from dask_hpc.model.layout import Layout
 
 
@@ -155,6 +157,19 @@ class Here:
         return tunnel_line(self.dashboard(token=True))
 
     @property
+    def host(self) -> str:
+        """Name of the machine where it runs."""
+        return socket.gethostname()
+
+    async def jupyter(self, **words: Any) -> Reach:
+        """See :meth:`dask_hpc.cluster.lab.Lab.open`."""
+        return await self.head.lab.open(**words)
+
+    async def stop_jupyter(self) -> None:
+        """End its JupyterLab, if there is one."""
+        await self.head.lab.close()
+
+    @property
     def directory(self) -> ClusterDirectory:
         """Where its files are."""
         return self.head.directory
@@ -265,5 +280,14 @@ def operations(
         "script": lambda pool=None: plain(here.script, pool=pool),
         "dashboard": lambda: plain(here.dashboard, token=True),
         "logs": logs,
+        "jupyter": _as_json(here.jupyter),
+        "stop_jupyter": here.stop_jupyter,
         "shutdown": shutdown,
     }
+
+
+def _as_json(opening: Callable[..., Awaitable[Reach]]) -> Callable[..., Awaitable[dict[str, Any]]]:
+    async def opened(**words: Any) -> dict[str, Any]:
+        return (await opening(**words)).to_json()
+
+    return opened

@@ -53,6 +53,9 @@ def main() -> None:
             elif word == "compute":
                 with cluster.get_client() as client:
                     done["result"] = compute(client, int(values[0]))
+            elif word == "jupyter":
+                there = cluster.jupyter("socket")
+                done |= {"line": str(there), "socket": there.socket, "token": there.token}
             report = {"names": names(cluster), "report": cluster.report()}
             say({**done, **report, "repr": repr(cluster)})
 
