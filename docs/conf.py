@@ -10,6 +10,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 import dask_hpc
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -35,8 +37,23 @@ autodoc_member_order = "bysource"
 autosummary_generate = False
 nitpicky = True
 
+#: Pages of other parts of this version.
+COMING = ("install", "cli", "outliving", "jupyter", "seeing")
+
 html_theme = "dask_sphinx_theme"
 html_title = "dask-hpc"
 html_static_path = ["_static"]
 html_show_sourcelink = False
 html_copy_source = False
+
+
+def setup(app: Sphinx) -> None:
+    """Leave out of the index what is written beside us and has not come yet."""
+
+    def present(_app: Sphinx, page: str, source: list[str]) -> None:
+        if page == "index":
+            lines = source[0].splitlines()
+            missing = {name for name in COMING if not Path(app.srcdir, f"{name}.md").exists()}
+            source[0] = "\n".join(line for line in lines if line not in missing)
+
+    app.connect("source-read", present)

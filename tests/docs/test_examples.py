@@ -25,9 +25,7 @@ from tests.docs.blocks import EXAMPLES, PRINTED, ROOT, Block, blocks, examples, 
 
 PAGES = pages()
 ALL = [block for page in PAGES for block in examples(page)]
-PLAYED = [
-    page for page in PAGES if any(b.language == "python" and b.runs for b in examples(page))
-]
+PLAYED = [page for page in PAGES if any(b.language == "python" and b.runs for b in examples(page))]
 SHOWN = [block for block in ALL if block.language in ("console", "bash") and block.runs]
 
 
