@@ -43,6 +43,8 @@ COMING = ("install", "cli", "outliving", "jupyter", "seeing")
 html_theme = "dask_sphinx_theme"
 html_title = "dask-hpc"
 html_static_path = ["_static"]
+html_css_files = ["own.css"]
+html_sidebars = {"**": ["sbt-sidebar-nav.html"]}  # the search is in the bar above
 html_show_sourcelink = False
 html_copy_source = False
 

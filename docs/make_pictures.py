@@ -30,8 +30,13 @@ COLUMNS = 110
 
 #: File name, and the commands whose output it shows.
 COMMANDS = {
-    "plan": ("dask-hpc plan --cores 4 --memory 4GiB --walltime 2h --shape cores=2,walltime=30min",),
-    "batch": ("dask-hpc batch",),
+    "cli": (
+        "dask-hpc up --name study --cores 2 --memory 2GiB --walltime 30min --jobs 6",
+        "dask-hpc ls",
+        "dask-hpc status study",
+        "dask-hpc jobs study",
+        "dask-hpc down study",
+    ),
 }
 
 #: Fonts of the drawing are the reader's: rich's own template fetches them from another host.
