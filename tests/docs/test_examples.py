@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import dask.config
@@ -22,6 +23,7 @@ from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.request import understand
 from dask_hpc.drivers.registry import DRIVERS
 from tests.docs.blocks import EXAMPLES, PRINTED, ROOT, Block, blocks, examples, pages
+from tests.integration.account import Account
 
 PAGES = pages()
 ALL = [block for page in PAGES for block in examples(page)]
@@ -34,12 +36,12 @@ def ids(block: Block) -> str:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Environment of a reader who has never used dask, on a machine of 64 cores without a queue."""
     directory = tmp_path_factory.mktemp("home")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DASK_", "SLURM_"))}
     here = Path(sys.executable).parent
-    return kept | {
+    yield kept | {
         "HOME": str(directory),
         "DASK_CONFIG": str(directory / ".config" / "dask"),
         "DASK_DASK_HPC__BATCH": "local",
@@ -48,6 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
         "PATH": f"{here}{os.pathsep}{os.environ['PATH']}",
     }
+    Account(directory).kill_everything()
 
 
 @pytest.fixture(scope="module")
