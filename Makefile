@@ -17,8 +17,9 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do \
 EXTRAS_demo := demo,dashboard
 EXTRAS_test := test
 EXTRAS_lint := dev
+EXTRAS_docs := docs
 
-.PHONY: help demo test test-sites test-sites-long lint check clean FORCE
+.PHONY: help demo test test-sites test-sites-long lint docs check clean FORCE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
@@ -41,7 +42,11 @@ lint: $(VENV)/.installed-lint ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: test test-sites lint ## what CI runs
+docs: $(VENV)/.installed-docs ## the documentation as a site: build/docs/index.html
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
+
+check: test test-sites lint docs ## what CI runs
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
