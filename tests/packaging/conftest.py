@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.conftest import account
+
+__all__ = ["account"]
+
 ROOT = Path(__file__).parents[2]
 
 
