@@ -32,12 +32,13 @@ def metadata(wheel: Path) -> email.message.Message:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
-    """All its files, the data among them, and five of its own."""
+    """All its files, the data among them, what enables it in Jupyter, and five of its own."""
     with zipfile.ZipFile(built.wheel) as archive:
         names = set(archive.namelist())
-    info = f"dask_hpc-{dask_hpc.__version__}.dist-info"
+    stem = f"dask_hpc-{dask_hpc.__version__}"
     own = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
-    assert names == own_files() | {f"{info}/{name}" for name in own}
+    shared = f"{stem}.data/data/etc/jupyter/jupyter_server_config.d/dask-hpc.json"
+    assert names == own_files() | {f"{stem}.dist-info/{name}" for name in own} | {shared}
     assert {
         "dask_hpc/py.typed",
         "dask_hpc/config/dask-hpc.yaml",
