@@ -34,6 +34,11 @@ FAILED = JobStatus(JobState.FAILED, exit_code=1)
             "python=",
         ),
         (
+            "FATAL:   could not open image /images/x.sif: lstat /images/x.sif: no such file",
+            "container did not start: could not open image /images/x.sif",
+            "python=",
+        ),
+        (
             "dask-hpc worker: ended: cannot reach the head at tls://10.0.0.1:4 within 60 s",
             "cannot reach the head",
             "interface=",

@@ -65,6 +65,11 @@ _CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "give the cluster python= with a path that exists on the nodes, on a shared file system",
     ),
     (
+        re.compile(r"^FATAL: {3}(\S.*)"),  # Apptainer's and Singularity's layout
+        "its container did not start: {0}",
+        "python= names the image and the Python in it: is it there on the nodes too?",
+    ),
+    (
         re.compile(r"dask-hpc worker: ended: (cannot reach the head.*)"),
         "{0}",
         (
