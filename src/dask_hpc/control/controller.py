@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from dask_hpc.batch.client import BatchClient
-from dask_hpc.control import backoff, explain
+from dask_hpc.control import backoff
 from dask_hpc.control.accounts import Book
+from dask_hpc.control.adoption import Succession
 from dask_hpc.control.departures import Departures
 from dask_hpc.control.failures import Failures
-from dask_hpc.control.journal import Journal
+from dask_hpc.control.journal import Journal, Remembered
 from dask_hpc.control.ledger import Ledger
 from dask_hpc.control.notices import Notices
 from dask_hpc.control.outlook import Outlook
@@ -93,6 +95,8 @@ class Controller(Notices):
             name, self.ledger, self.submitter.nodes, log=self.log, notices=self
         )
         self.wanted = dict.fromkeys(pools, 0)
+        self.adapting: dict[str, Mapping[str, Any]] = {}  # how pools follow the demand
+        self._succession = Succession(self.submitter.record, self.ledger, self.book)
         self.rounds = 0
         self._place = place
         self._workers = workers
@@ -118,6 +122,7 @@ class Controller(Notices):
             If the batch system refuses what is to be submitted.
         """
         self.wanted.update(wanted)
+        self.adapting = {each: how for each, how in self.adapting.items() if each not in wanted}
         self._spares -= wanted.keys()
         self._failures.resume()
         self.changed.set()
@@ -141,6 +146,29 @@ class Controller(Notices):
             self.changed.set()
         if news or self._surplus:
             self._wake.set()
+
+    def adapt(self, pool: str, how: Mapping[str, Any]) -> None:
+        """Note how a pool follows the demand (JSON values): the next head is to know."""
+        self.adapting[pool] = how
+        self._wake.set()
+
+    def adopt(self, told: Remembered) -> None:
+        """Go on where an earlier head of this cluster has ended, as its journal tells.
+
+        Nothing is submitted or given up before the batch system has told what became of its jobs.
+
+        Raises
+        ------
+        ConfigurationError
+            If it had jobs of a pool that this one does not have.
+        """
+        first = self.client.driver.first_index
+        self._succession.take_over(told.left, self.pools, first, self._clock(), self._wall())
+        live = self.ledger.live_by_pool()
+        self.adapting = {p: how for p, how in told.adapting.items() if p in self.wanted}
+        for pool in self.wanted:
+            self.wanted[pool] = live[pool] if pool in self.adapting else told.jobs.get(pool, 0)
+        self._wake.set()
 
     def worker_joined(self, worker: str) -> None:
         """Note a worker that registered with the scheduler."""
@@ -200,8 +228,11 @@ class Controller(Notices):
         """Observe if it is time, reconcile, apply."""
         async with self._lock:
             self.rounds += 1
+            await self._succession.wanted(self.wanted, self.adapting)
             if self.ledger.to_query() and self._clock() >= self._next_poll:
                 await self._observe()
+            if self.ledger.unsettled():
+                return
             views = self.views()
             if not self._told:
                 self._outlook.tell()
@@ -239,13 +270,17 @@ class Controller(Notices):
             past = await self.client.history(vanished)
             ended = {job: status for job, status in past.jobs.items() if not status.state.live}
             listing = Listing({**ended, **listing.jobs}, listing.names)
-        await self._settle_doubts(listing, now)
-        changed, ends = self.ledger.observe(listing, now, self._wall())
+        epoch = self._wall()
+        await self._succession.settle_doubts(listing, now, epoch)
+        changed, ends = self.ledger.observe(listing, now, epoch)
+        changed |= self.ledger.unsettled()  # look again soon
+        await self._succession.started()
         self._told = False
         self.book.observed(self.ledger.statuses(), ends, self._wall())
         await self._failures.take_in(ends, now)
         changed |= await self._ask_why(now)
-        self._report_impossible(changed=changed)
+        if changed:
+            self._failures.tell_impossible()
         for name in self.ledger.prune():
             await self.submitter.record("ended", name=name)
         self._schedule(changed=changed)
@@ -262,25 +297,6 @@ class Controller(Notices):
         self._next_poll = self._clock() + self._interval
         if changed:
             self.changed.set()
-
-    async def _settle_doubts(self, listing: Listing, now: float) -> None:
-        found, absent = self.ledger.adopt(listing, now)
-        for name in found:
-            tracked = self.ledger.arrays[name]
-            self.book.submitted(tracked.submission, tracked.pool, self._wall())
-            await self.submitter.record("submitted", name=name, array=listing.names[name])
-            logger.info("found submission %s again as %s", name, listing.names[name])
-        for name in absent:
-            await self.submitter.record("absent", name=name)
-            self.ledger.forget(name)
-
-    def _report_impossible(self, *, changed: bool) -> None:
-        if not changed or self.problem is not None:
-            return
-        for key, status in self.ledger.statuses().items():
-            if status.impossible:
-                self.report(explain.impossible_error(self.name, key, status))
-                return
 
     def give_up(self, why: str) -> None:
         """Want no job any more, and tell whoever waits."""
@@ -362,6 +378,7 @@ class Controller(Notices):
         """
         await self._departures.stop()
         async with self._lock:
+            await self._succession.closing()
             self.wanted = dict.fromkeys(self.wanted, 0)
             deadline = self._clock() + timeout
             interval, cancelled = 0.2, set[JobKey]()

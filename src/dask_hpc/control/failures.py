@@ -100,6 +100,15 @@ class Failures:
         else:
             self._notices.failed(error)
 
+    def tell_impossible(self) -> None:
+        """Tell the user of a job that can never start, unless there is another problem."""
+        if self._notices.problem is not None:
+            return
+        for key, status in self._ledger.statuses().items():
+            if status.impossible:
+                self._notices.report(explain.impossible_error(self._name, key, status))
+                return
+
     def _succeed(self) -> None:
         if self._budget.failures and isinstance(self._notices.problem, JobStartError):
             self._notices.problem = None

@@ -1,7 +1,8 @@
 """The journal: every submission of a cluster, on disk before the batch system hears of it.
 
 Append only, one JSON object a line, each flushed to the disk, so that after a crash at any moment
-the jobs of a cluster can be found again by the unique names written here.
+the jobs of a cluster can be found again by the unique names written here, and a new head goes on
+with what was wanted.
 """
 
 from __future__ import annotations
@@ -9,11 +10,25 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-Event = Literal["opened", "intended", "submitted", "refused", "absent", "ended", "closed"]
+Event = Literal[
+    "claimed",  # a process is about to be the head
+    "opened",  # it is, from here on
+    "restarting",  # a guardian is about to start another one
+    "wanted",  # what the user asked for
+    "pool",  # of which options one more pool is
+    "intended",  # a submission, before the batch system hears of it
+    "submitted",
+    "refused",
+    "absent",  # in doubt, and proved never to have been
+    "started",  # some of its jobs
+    "ended",  # all of its jobs
+    "closing",  # the end of the cluster has begun
+    "closed",
+]
 
 
 class Journal:
@@ -105,6 +120,12 @@ class Recorded:
         The batch system's id, or None while it is in doubt.
     over
         Whether it needs no more care: refused, never made, or all its jobs have ended.
+    walltime
+        Seconds asked for each job; None if none was.
+    at
+        When it was submitted, in seconds since the epoch; None if that was not written down.
+    started
+        When each job was first seen to run, likewise, by its index.
     """
 
     name: str
@@ -112,6 +133,9 @@ class Recorded:
     count: int
     array: str | None = None
     over: bool = False
+    walltime: float | None = None
+    at: float | None = None
+    started: Mapping[int, float] = field(default_factory=dict)
 
 
 def submissions(events: Iterable[Mapping[str, Any]]) -> dict[str, Recorded]:
@@ -131,9 +155,70 @@ def submissions(events: Iterable[Mapping[str, Any]]) -> dict[str, Recorded]:
     for event in events:
         kind, name = event["event"], event.get("name", "")
         if kind == "intended":
-            found[name] = Recorded(name, event["pool"], event["count"])
+            found[name] = Recorded(
+                name,
+                event["pool"],
+                event["count"],
+                walltime=event.get("walltime"),
+                at=event.get("at"),
+            )
+        elif kind == "started":
+            for each, index, at in event["jobs"]:
+                if each in found:
+                    known = {**found[each].started, index: at}
+                    found[each] = replace(found[each], started=known)
         elif name in found and kind == "submitted":
-            found[name] = replace(found[name], array=event["array"])
+            found[name] = replace(
+                found[name], array=event["array"], at=event.get("at", found[name].at)
+            )
         elif name in found and kind in ("refused", "absent", "ended"):
             found[name] = replace(found[name], over=True)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a journal tells a new head of the same cluster.
+
+    Parameters
+    ----------
+    left
+        Submissions whose jobs may live, by their names.
+    jobs
+        Wanted of each pool, by its name; pools that follow the demand are not among them.
+    adapting
+        How pools follow the demand, by their names, in the words of those who wrote it.
+    pools
+        Options of pools that were added, by their names, likewise.
+    """
+
+    left: Mapping[str, Recorded] = field(default_factory=dict)
+    jobs: Mapping[str, int] = field(default_factory=dict)
+    adapting: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def remembered(events: Iterable[Mapping[str, Any]]) -> Remembered:
+    """Fold events into what a new head goes on with.
+
+    Parameters
+    ----------
+    events
+        As :func:`read` gives them.
+    """
+    told = list(events)
+    wanted: Mapping[str, Any] = {}
+    for each in told:
+        wanted = each if each["event"] == "wanted" else wanted
+    return Remembered(
+        left={name: each for name, each in submissions(told).items() if not each.over},
+        jobs=wanted.get("jobs", {}),
+        adapting=wanted.get("adapting", {}),
+        pools={each["name"]: each["options"] for each in told if each["event"] == "pool"},
+    )
+
+
+def ends(events: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the cluster has ended, or its end has begun: then nobody takes it over."""
+    kinds = [each["event"] for each in events if each["event"] in ("opened", "closing", "closed")]
+    return not kinds or kinds[-1] != "opened"

@@ -61,6 +61,19 @@ class Ledger:
         tracked.since = now
         tracked.array = array
 
+    def resume(self, name: str, tracked: Tracked) -> None:
+        """Take over a submission of an earlier head of the same cluster."""
+        tracked.adopted = set(tracked.submission.indices)
+        tracked.unseen = set(tracked.adopted)
+        self.arrays[name] = tracked
+
+    def unsettled(self) -> bool:
+        """Whether it is open which of the jobs taken over still live.
+
+        Those of a submission in doubt count as coming, whatever becomes of it.
+        """
+        return any(each.unseen for each in self.arrays.values() if each.array is not None)
+
     def forget(self, name: str) -> None:
         """A submission was refused, or proved never to have happened."""
         del self.arrays[name]
@@ -93,8 +106,9 @@ class Ledger:
             tracked.run(key.index, epoch)
             if key.index not in tracked.first_join:
                 tracked.first_join[key.index] = now
-                waits = self.arrivals.setdefault(tracked.pool, deque(maxlen=WAITS))
-                waits.append(now - tracked.waiting_since(key.index))
+                if key.index not in tracked.adopted:  # those joined an earlier head long ago
+                    waits = self.arrivals.setdefault(tracked.pool, deque(maxlen=WAITS))
+                    waits.append(now - tracked.waiting_since(key.index))
         return key
 
     def worker_left(self, worker: str) -> JobKey | None:
@@ -177,6 +191,7 @@ class Ledger:
                     tracked.wait_again(index, now)
                 if not new.state.live:
                     del tracked.alive[index]
+                    tracked.unseen.discard(index)
                     ends.append(self._end(tracked, index, now))
         return changed, ends
 
@@ -184,8 +199,7 @@ class Ledger:
         assert tracked.array is not None  # noqa: S101  (observe's loop)
         status = listing.jobs.get(JobId(tracked.array, index))
         if status is not None:
-            tracked.listed.add(index)
-            tracked.unlisted.pop(index, None)
+            tracked.seen(index, status, now)
             return tracked.explained(status)
         old, first = tracked.status[index], tracked.unlisted.setdefault(index, now)
         delay = 0.0 if index in tracked.leaving else self.history_delay
@@ -202,6 +216,7 @@ class Ledger:
         failure = (
             index not in tracked.leaving
             and status.state not in _NOT_OUR_FAULT
+            and not (joined is None and index in tracked.adopted)  # what it did is not known
             and (
                 joined is None
                 or status.state is JobState.OUT_OF_MEMORY

@@ -114,7 +114,14 @@ class Submitter:
 
     async def _submit_array(self, submission: Submission, pool: str) -> None:
         name, spec = submission.name, self._pools[pool].spec
-        await self.record("intended", name=name, pool=pool, count=submission.count)
+        await self.record(
+            "intended",
+            name=name,
+            pool=pool,
+            count=submission.count,
+            walltime=spec.walltime,
+            at=self._wall(),
+        )
         self._ledger.intend(submission, pool, self._clock(), spec.walltime)
         try:
             array = await self._client.submit(
@@ -132,7 +139,7 @@ class Submitter:
         self._ledger.submitted(name, array, self._clock())
         self._ceiling = self._ceiling.accept(self._ledger.live_jobs())
         self._book.submitted(submission, pool, self._wall())
-        await self.record("submitted", name=name, array=array)
+        await self.record("submitted", name=name, array=array, at=self._wall())
         logger.info("submitted %s: %d jobs as %s", name, submission.count, array)
 
     async def record(self, event: Event, **values: Any) -> None:

@@ -37,8 +37,11 @@ class Tracked:
     walltime: float | None = None  # seconds, as asked for
     queued: dict[int, float] = field(default_factory=dict)  # again since, by index
     started: dict[int, float] = field(default_factory=dict)  # since the epoch, as far as seen
+    fresh: list[int] = field(default_factory=list)  # of those, not written down yet
     notice: dict[int, float] = field(default_factory=dict)  # told to be gone by then, likewise
     expiring: dict[int, float] = field(default_factory=dict)  # to be replaced: by which deadline
+    adopted: set[int] = field(default_factory=set)  # may have run under an earlier head
+    unseen: set[int] = field(default_factory=set)  # of those, not looked for with success yet
     listed: set[int] = field(default_factory=set)  # at least once
     unlisted: dict[int, float] = field(default_factory=dict)  # since when, by index
     why: Why = field(default_factory=Why)
@@ -109,11 +112,23 @@ class Tracked:
 
     def run(self, index: int, epoch: float) -> None:
         """A job runs, as seen now, in seconds since the epoch."""
-        self.started.setdefault(index, epoch)
+        if index not in self.started:
+            self.started[index] = epoch
+            self.fresh.append(index)
 
     def waiting_since(self, index: int) -> float:
         """When a job was submitted, or went back into the queue."""
         return self.queued.get(index, self.since)
+
+    def seen(self, index: int, status: JobStatus, now: float) -> None:
+        """A query has listed a job."""
+        self.listed.add(index)
+        self.unlisted.pop(index, None)
+        self.unseen.discard(index)
+        if status.state.waiting and index in self.adopted:  # all that it does is before us
+            self.adopted.discard(index)
+            if index in self.started and not self.workers.get(index):
+                self.wait_again(index, now)
 
     def wait_again(self, index: int, now: float) -> None:
         """A job went back into the queue: what was known of its first life is over."""
