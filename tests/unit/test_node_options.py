@@ -175,7 +175,7 @@ def test_the_command_line_becomes_options() -> None:
     wanted = read(
         *("--scheduler-file", "/s.json", "--nworkers", "4", "--nthreads", "2"),
         *("--memory-limit", "1 GiB", "--death-timeout", "5 min", "--fork-preload", "pandas"),
-        *("--spill", "never", "--scratch", "/s/$USER"),
+        *("--spill", "never", "--scratch", "/s/$USER", "--await-head", "2 min"),
     )
     assert wanted == WorkerOptions(
         scheduler_file=Path("/s.json"),
@@ -186,7 +186,10 @@ def test_the_command_line_becomes_options() -> None:
         fork_preload=("pandas",),
         spill="never",
         scratch="/s/$USER",
+        await_head=120,
     )
+    with pytest.raises(ConfigurationError, match="needs the --scheduler-file"):
+        read("tls://h:1", "--await-head", "9")
 
 
 def test_arguments_of_a_preload_are_not_the_address() -> None:

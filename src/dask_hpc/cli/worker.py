@@ -70,6 +70,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="Seconds to wait for the head.",
 )
+@click.option("--await-head", help="Seconds to wait for a new head once it is lost; default: 0.")
 @click.option("--resources", help='Of each worker, for example "GPU=2 MEM=10e9".')
 @click.option("--preload", multiple=True, help="Module or file loaded by each worker.")
 @click.option("--preload-nanny", multiple=True, help="Module or file loaded by each nanny.")
@@ -154,6 +155,7 @@ def read_options(
         "nworkers": parse_nworkers,
         "resources": parse_resources,
         "death_timeout": parse_seconds,
+        "await_head": parse_seconds,
         "lifetime": parse_seconds,
         "lifetime_stagger": parse_seconds,
         "grace": parse_seconds,

@@ -11,7 +11,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_hpc.errors import ConfigurationError, HeadUnreachable, RendezvousError
+from dask_hpc.errors import (
+    ConfigurationError,
+    HeadUnreachable,
+    RendezvousError,
+    SchedulerFileMissing,
+)
 from dask_hpc.launch import rendezvous
 from dask_hpc.launch.rendezvous import Rendezvous
 from dask_hpc.model.joining import TURN, knock_delay
@@ -34,6 +39,8 @@ PAUSE = 1.0
 #: writes its file only once it listens, so a host that answers "nobody listens" tells of its end.
 #: Jobs that start after their head has died must not hold nodes for minutes.
 REFUSED = 10.0
+#: Looks at the scheduler file after which the head that was lost is tried once more.
+KNOCK_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +55,15 @@ class Head:
         Seconds after which it wants our workers to join.
     ours
         Whether it may know our words, not only the engine's.
+    named
+        What named it; None if that is of no interest.
     """
 
     address: str
     security: Security
     turn: float = 0.0
     ours: bool = True
+    named: Rendezvous | None = None
 
     async def answers(self, timeout: float) -> bool:
         """Whether somebody answers at the address, in so many seconds."""
@@ -175,7 +185,8 @@ async def reach(options: WorkerOptions, found: Rendezvous, workers: int) -> Head
     """
     await asyncio.sleep(knock_delay(options.position))
     began = time.monotonic()
-    deadline = began + options.death_timeout
+    patience = max(options.death_timeout, options.await_head)
+    deadline = began + patience
     refused_since: float | None = None
     refusal: OSError | None = None  # tells more than a last attempt that ran out of time
     while True:
@@ -185,12 +196,14 @@ async def reach(options: WorkerOptions, found: Rendezvous, workers: int) -> Head
         attempt = max(0.5, min(ATTEMPT, left))
         answer = await _knock(found.address, security, attempt, ask)
         if isinstance(answer, float):
-            return Head(found.address, security, answer, bool(found.cluster))
+            return Head(found.address, security, answer, bool(found.cluster), found)
         if other := await _other(found, security, attempt, ask):
             return other
         now = time.monotonic()
         if options.head_starts_with_us:
             pass  # it has a whole file system to read before it listens, as we had
+        elif options.await_head and not closed(options.scheduler_file):
+            pass  # it died, and the next one is on its way
         elif (no := await refused(found.address)) is not None:
             refused_since, refusal = refused_since or now, no
             deadline = min(deadline, refused_since + REFUSED)
@@ -200,7 +213,7 @@ async def reach(options: WorkerOptions, found: Rendezvous, workers: int) -> Head
         await asyncio.sleep(PAUSE * random.uniform(0.5, 1.5))  # noqa: S311  (spreads load)
         again = _read_again(options.scheduler_file, found)
         if again != found:  # a new head has come
-            refused_since, refusal, deadline = None, None, now + options.death_timeout
+            refused_since, refusal, deadline = None, None, now + patience
         found = again
 
 
@@ -234,7 +247,7 @@ async def _other(found: Rendezvous, security: Security, timeout: float, ask: int
         if isinstance(answer, float):
             turn = await _knock(each, security, timeout, ask)
             turn = turn if isinstance(turn, float) else 0.0
-            return Head(each, security, turn, bool(found.cluster))
+            return Head(each, security, turn, bool(found.cluster), found)
     return None
 
 
@@ -269,6 +282,52 @@ def _read_again(path: Path | None, found: Rendezvous) -> Rendezvous:
         return rendezvous.read(path)
     except RendezvousError:  # being written, or removed with the head: what we know is all we have
         return found
+
+
+def closed(path: Path | None) -> bool:
+    """Whether the cluster has ended: its head, or who clears away after it, removes the file."""
+    if path is None:
+        return False
+    try:
+        rendezvous.read(path)
+    except SchedulerFileMissing:
+        return True
+    except RendezvousError:
+        return False
+    return False
+
+
+async def another(options: WorkerOptions, lost: Head) -> Rendezvous | None:
+    """Wait until there is a head again, after one was lost.
+
+    Parameters
+    ----------
+    options
+        Name the scheduler file, and for how long it is read again and again.
+    lost
+        The head; it may come back itself, if only the network was gone.
+
+    Returns
+    -------
+    Rendezvous or None
+        Where the head is; None if none came in time, or the cluster has ended.
+    """
+    assert options.scheduler_file is not None  # noqa: S101  (by WorkerOptions)
+    before = lost.named or Rendezvous(lost.address)
+    deadline = time.monotonic() + options.await_head
+    looks = missing = 0
+    while time.monotonic() < deadline:
+        await asyncio.sleep(PAUSE * random.uniform(0.5, 1.5))  # noqa: S311  (spreads load)
+        missing = missing + 1 if await asyncio.to_thread(closed, options.scheduler_file) else 0
+        if missing > 1:  # a shared file system may show neither the old file nor the new for once
+            return None
+        named = await asyncio.to_thread(_read_again, options.scheduler_file, before)
+        if named != before:
+            return named
+        looks += 1
+        if looks % KNOCK_EVERY == 0 and await lost.answers(PAUSE):
+            return named
+    return None
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -100,6 +100,9 @@ class WorkerOptions:
         Whether a signal leaves the workers time to have their data moved.
     worker_options
         More keywords of the engine's nanny and worker; they win.
+    await_head
+        Seconds to wait for a new head, named in the scheduler file, once the head is lost; then the
+        workers join it under their old names.  0: none will come.
     head_starts_with_us
         Whether the head is started at the same moment as this: then being refused is no sign of its
         end.
@@ -143,6 +146,7 @@ class WorkerOptions:
     grace: float | None = None
     drains: bool = True
     worker_options: Mapping[str, Any] = field(default_factory=dict)
+    await_head: float = 0.0
     head_starts_with_us: bool = False
     quiet: bool = False
 
@@ -151,6 +155,11 @@ class WorkerOptions:
             raise ConfigurationError(
                 "a worker needs the scheduler's address or its --scheduler-file, one of them",
                 hint="dask-hpc worker --scheduler-file FILE",
+            )
+        if self.await_head and self.scheduler_file is None:
+            raise ConfigurationError(
+                "--await-head needs the --scheduler-file in which a new head would be named",
+                hint="leave it out where only the scheduler's address is known",
             )
         if self.interface and self.host:
             raise ConfigurationError(
