@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from dask_hpc.cluster.security import home, private_directory
-from dask_hpc.control.journal import read, submissions
+from dask_hpc.control import heads, revival
+from dask_hpc.control.journal import Journal, ends, read, remembered, submissions
 from dask_hpc.control.reaper import JOURNAL, SCHEDULER_FILE, reap
 from dask_hpc.errors import ClusterDirectoryError
 
@@ -22,7 +22,7 @@ from dask_hpc.errors import ClusterDirectoryError
 _REAP = 60.0
 
 #: Of a head with a process of its own: what it is to start, what kept it from starting, its log.
-WANTED, ERROR, HEAD_LOG = "wanted.json", "error.json", "head.log"
+WANTED, ERROR, HEAD_LOG = "wanted.json", "error.json", revival.LOG
 
 #: Bytes that are read of a job's log at most.
 LOG_BYTES = 1 << 20
@@ -71,9 +71,15 @@ class ClusterDirectory:
         return [self.path / HEAD_LOG, *self.path.glob("*-head-*.log")]
 
     def clear(self, *, keep_logs: bool) -> None:
-        """Remove what a closed cluster leaves; the logs too, unless a failure needs them."""
-        files = [self.scheduler_file, self.journal, self.path / WANTED, self.path / ERROR]
-        for path in (*files, *self.path.glob("job-*.sh")):
+        """Remove what a closed cluster leaves; the logs too, unless a failure needs them.
+
+        While the journal knows of jobs, nothing is: without it nobody would find them again.
+        """
+        events = list(read(self.journal))
+        if remembered(events).left and events[-1]["event"] != "closed":
+            return
+        own = [self.path / name for name in (WANTED, ERROR, revival.RESTART)]
+        for path in (self.scheduler_file, self.journal, *own, *self.path.glob("job-*.sh")):
             path.unlink(missing_ok=True)
         if not keep_logs:
             for path in self.head_logs():
@@ -92,7 +98,9 @@ def _read_end(path: Path) -> bytes:
         return stream.read()
 
 
-async def claim(name: str, *, log_directory: str | None) -> ClusterDirectory:
+async def claim(
+    name: str, *, log_directory: str | None, resume: bool = False, force: bool = False
+) -> ClusterDirectory:
     """Make the directory of a new cluster, clearing away a dead one of the same name.
 
     Parameters
@@ -101,6 +109,10 @@ async def claim(name: str, *, log_directory: str | None) -> ClusterDirectory:
         Of the cluster.
     log_directory
         Where the user wants logs, or None.
+    resume
+        Take over a cluster whose head died, with its jobs, rather than clear it away.
+    force
+        Whether a head on another host is dead for good: the user's word, as nobody else can tell.
 
     Returns
     -------
@@ -110,12 +122,15 @@ async def claim(name: str, *, log_directory: str | None) -> ClusterDirectory:
     Raises
     ------
     ClusterDirectoryError
-        If a cluster of this name runs, or may run on another host; or the directory is not ours.
+        If a cluster of this name runs, or may run on another host; or the directory is not ours; or
+        there is nothing to take over.
     """
     path = private_directory(home()) / name
-    if not await asyncio.to_thread(_made, path):
+    if resume:
+        await asyncio.to_thread(_take_over, path, force=force)
+    elif not await asyncio.to_thread(_made, path):
         private_directory(path)
-        _refuse_living(path, name)
+        _refuse_living(path, force=force)
         if not await reap(path, patience=_REAP):
             raise ClusterDirectoryError(
                 f"jobs of an earlier cluster {name} are left and could not be cancelled",
@@ -127,6 +142,21 @@ async def claim(name: str, *, log_directory: str | None) -> ClusterDirectory:
     return ClusterDirectory(path, logs)
 
 
+def _take_over(path: Path, *, force: bool) -> None:
+    """Become the next head of a cluster, or raise: of several that try at once, the first."""
+    if not path.is_dir() or ends(read(path / JOURNAL)):
+        raise ClusterDirectoryError(
+            f"there is no cluster {path.name} to take over: it has ended, and its jobs with it",
+            hint="start a new one",
+        )
+    private_directory(path)
+    _refuse_living(path, force=force)
+    journal = Journal(path / JOURNAL)
+    journal.append("claimed", **heads.myself())
+    journal.close()
+    _refuse_living(path, force=force, but=os.getpid())
+
+
 def _made(path: Path) -> bool:
     try:
         path.mkdir(mode=0o700)
@@ -135,25 +165,20 @@ def _made(path: Path) -> bool:
     return True
 
 
-def _refuse_living(path: Path, name: str) -> None:
+def _refuse_living(path: Path, *, force: bool, but: int | None = None) -> None:
+    """Raise if a process is the head, or was about to be before us (`but` is our own)."""
     events = list(read(path / JOURNAL))
     if not events or events[-1]["event"] == "closed":
         return
-    opened = next((event for event in events if event["event"] == "opened"), {})
-    host, pid = str(opened.get("host", "")), int(opened.get("pid", 0))
-    if host == socket.gethostname() and not _alive(pid):
-        return
-    raise ClusterDirectoryError(
-        f"a cluster {name} runs already: its head is process {pid} on {host}",
-        hint=f"take another name=; if that host is dead for good, remove {path}",
-    )
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid > 0
+    for holder in heads.holders(events):
+        here = holder.alive
+        if here and holder.pid == but:
+            return
+        if here is False or (here is None and force):
+            continue
+        hint = "take another name=, or attach to it"
+        if here is None:
+            hint = "if that host, or that process, is dead for good, say so: --force (force=True)"
+        raise ClusterDirectoryError(
+            f"a cluster {path.name} runs already: its head is {holder}", hint=hint
+        )

@@ -53,6 +53,10 @@ DEMAND_INTERVAL = 1.0
 MIN_PATIENCE = 5.0
 MAX_PATIENCE = 600.0
 
+#: Seconds for which a pool that follows the demand keeps the jobs that a new head has taken over:
+#: their clients must see that the old one is gone, connect, and submit again.
+RETURN = 120.0
+
 #: Seconds before its estimated start in which a pending job is not given up for a fall of the
 #: demand: the place in the queue was paid for with the time waited.
 NEAR_START = 60.0

@@ -51,7 +51,7 @@ class Demand:
 
     def __init__(self, bounds: Bounds, patience: float | None = None) -> None:
         self.bounds = bounds
-        self._patience = patience
+        self.fixed = patience
         self._needed: deque[tuple[float, int]] = deque()  # falling: what is exceeded is forgotten
 
     def want(self, needed: int, now: float, waits: Sequence[float] = ()) -> int:
@@ -80,6 +80,6 @@ class Demand:
         As with renting or buying skis: who keeps it for as long as another would take to come
         never idles longer than twice the best that anybody could have done.
         """
-        if self._patience is not None:
-            return self._patience
+        if self.fixed is not None:
+            return self.fixed
         return min(max(median(waits), MIN_PATIENCE), MAX_PATIENCE) if waits else MIN_PATIENCE

@@ -2,7 +2,8 @@
 
 Works from the journal alone.  Run as ``python -m dask_hpc.control.reaper DIRECTORY`` it is the
 head's guardian: it waits on its standard input, which the kernel closes when the head dies in
-whatever way, and then clears away.  A head that ends in order says so first.
+whatever way, and then clears away; with ``--restart`` only if no head can be started anew.  A head
+that ends in order says so first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 from dask_hpc.batch.client import BatchClient
+from dask_hpc.control import revival
 from dask_hpc.control.backoff import IN_DOUBT_SETTLE
 from dask_hpc.control.journal import Journal, Recorded, read, submissions
 from dask_hpc.drivers.base import Listing
@@ -24,11 +26,14 @@ from dask_hpc.model.job import JobId
 
 logger = logging.getLogger("dask_hpc")
 
-JOURNAL = "journal.jsonl"
+JOURNAL = revival.JOURNAL
 SCHEDULER_FILE = "scheduler.json"
 
 #: What a head writes to its guardian before it ends in order.
 GOODBYE = b"bye"
+#: What a head that may be started anew writes to its guardian once it has opened the journal: until
+#: then the guardian of the one before it is in charge.
+IN_CHARGE = b"up;"
 
 #: Seconds to keep trying when the batch system does not answer: a controller is restarted within
 #: minutes; whoever waits longer has an administrator to ask.
@@ -53,7 +58,8 @@ async def reap(directory: Path, *, patience: float = PATIENCE) -> bool:
     bool
         Whether no job is left; then the scheduler file is gone too.
     """
-    (directory / SCHEDULER_FILE).unlink(missing_ok=True)  # late jobs end at once without it
+    for name in (SCHEDULER_FILE, revival.RESTART):  # late jobs end at once without the first
+        (directory / name).unlink(missing_ok=True)
     events = list(read(directory / JOURNAL))
     if not events or events[-1]["event"] == "closed":
         return True
@@ -100,14 +106,17 @@ def _live(listing: Listing, sizes: dict[str, int]) -> list[JobId]:
     return [job for job, status in listing.jobs.items() if status.state.live and job.array in sizes]
 
 
-def guard(directory: Path) -> None:
-    """Wait until the head is gone; clear away unless it said goodbye."""
+def guard(directory: Path, *, restarts: bool = False) -> None:
+    """Wait until the head is gone; clear away, or start another one, unless it said goodbye."""
     said = b""
     while chunk := os.read(0, 64):
         said += chunk
-    if said != GOODBYE:
-        asyncio.run(reap(directory))
+    if said.endswith(GOODBYE) or (restarts and not said.startswith(IN_CHARGE)):
+        return
+    if restarts and revival.revive(directory):
+        return
+    asyncio.run(reap(directory))
 
 
 if __name__ == "__main__":
-    guard(Path(sys.argv[1]))
+    guard(Path(sys.argv[1]), restarts="--restart" in sys.argv[2:])
