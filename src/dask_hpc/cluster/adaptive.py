@@ -12,20 +12,21 @@ import logging
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dask.config
 from dask.utils import parse_timedelta
 
 from dask_hpc.cluster import workload
 from dask_hpc.cluster.workload import Load, Needs, Room
+from dask_hpc.control.backoff import RETURN
+from dask_hpc.control.demand import Bounds, Demand
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
     from dask_hpc.cluster.head_pools import PoolWorkers
     from dask_hpc.control.controller import Controller
-    from dask_hpc.control.demand import Bounds, Demand
 
 logger = logging.getLogger("dask_hpc")
 
@@ -58,6 +59,27 @@ class Following:
         if self.target_duration is not None:
             return self.target_duration
         return float(parse_timedelta(dask.config.get("distributed.adaptive.target-duration")))
+
+    def told(self) -> dict[str, Any]:
+        """All of it as JSON values, for the journal."""
+        bounds = self.demand.bounds
+        return {
+            "minimum": bounds.minimum,
+            "maximum": bounds.maximum,
+            "patience": self.demand.fixed,
+            "interval": self.interval,
+            "target_duration": self.target_duration,
+        }
+
+    @classmethod
+    def resumed(cls, told: Mapping[str, Any], jobs: int) -> Following:
+        """From the journal, after a new head has taken over so many jobs.
+
+        None of them is given up before clients have had the time to come back.
+        """
+        demand = Demand(Bounds(told["minimum"], told["maximum"]), told["patience"])
+        demand.want(jobs, time.monotonic() + RETURN)
+        return cls(demand, told["interval"], told["target_duration"])
 
 
 class Adaptive:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import getpass
 import logging
-import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from distributed import Scheduler, Security
@@ -36,10 +34,13 @@ from dask_hpc.cluster.usage import Usage
 from dask_hpc.cluster.view import HERE, HeadPlace
 from dask_hpc.control.controller import Controller
 from dask_hpc.control.demand import Bounds
-from dask_hpc.control.journal import Journal
+from dask_hpc.control.heads import myself
+from dask_hpc.control.journal import Journal, Remembered, read, remembered
 from dask_hpc.control.ports import Place
-from dask_hpc.control.reaper import GOODBYE
+from dask_hpc.control.reaper import GOODBYE, IN_CHARGE
+from dask_hpc.control.revival import write_command
 from dask_hpc.drivers.base import Driver
+from dask_hpc.errors import HPCError
 from dask_hpc.launch import rendezvous
 from dask_hpc.model.tls import TLSFiles
 
@@ -47,6 +48,10 @@ logger = logging.getLogger("dask_hpc")
 
 #: Seconds that workers may take to close before the scheduler closes without them.
 _DISMISSAL = 5.0
+
+#: Seconds for which jobs wait for a head that may come back: three starts from a slow, shared file
+#: system.  Their cores idle meanwhile, which is cheaper than another wait in the queue.
+AWAIT_HEAD = 300.0
 
 _AT_WORK = (Status.running, Status.init)
 
@@ -93,6 +98,11 @@ class Head:
         Identity of the user, or None for an insecure cluster.
     where
         It runs.
+    resume
+        Whether it goes on where an earlier head of this directory has died.
+    restart
+        Words of the command that starts it anew, should it die; without them its jobs are then
+        cancelled.
     """
 
     def __init__(
@@ -104,6 +114,8 @@ class Head:
         directory: ClusterDirectory,
         tls: TLSFiles | None,
         where: HeadPlace = HERE,
+        resume: bool = False,
+        restart: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.where = where
@@ -113,9 +125,11 @@ class Head:
         self.directory = directory
         self.tls = tls
         self.client = BatchClient(driver)
-        self.pools = HeadPools(directory, driver)
+        self.pools = HeadPools(directory, driver, await_head=AWAIT_HEAD if restart else 0.0)
         self.opened = time.time()
         self._asked = pools
+        self._resume = resume
+        self._restart = restart
         self._keeps = False  # whether results are kept out of preemptible pools
         self.scheduler: HeadScheduler
         self.workers: PoolWorkers
@@ -126,7 +140,7 @@ class Head:
         self._membership: Membership
         self._adaptive: Adaptive
         self._loop_task: asyncio.Task[None]
-        self._guardian: subprocess.Popen[bytes]
+        self._guardian: subprocess.Popen[bytes] | None = None
 
     @property
     def security(self) -> Security:
@@ -169,13 +183,18 @@ class Head:
         except BaseException:
             service.close()
             await self.scheduler.close(reason="the cluster could not start")
+            if self._guardian is not None:  # who started us sees to what we were to take over
+                await asyncio.to_thread(self._guardian.communicate, GOODBYE)
             raise
 
     def _start_controller(self, control: int) -> None:
+        told = remembered(read(self.directory.journal)) if self._resume else None
+        if self._restart:
+            write_command(self.directory.path, self._restart)
+        self._guardian = _start_guardian(self.directory, restarts=bool(self._restart))
         self._journal = Journal(self.directory.journal)
-        self._journal.append(
-            "opened", batch=self.driver.name, host=socket.gethostname(), pid=os.getpid()
-        )
+        self._journal.append("opened", batch=self.driver.name, **myself())
+        self._tell_guardian(IN_CHARGE)
         self.workers = PoolWorkers(self.scheduler)
         self.controller = Controller(
             name=self.name,
@@ -191,6 +210,8 @@ class Head:
         self.usage = Usage(self.controller)
         self.scheduler.add_plugin(self.usage)
         self._adaptive = Adaptive(self.scheduler, self.controller, self.workers)
+        if told is not None:
+            self._adopt(told)
         self._keep_results()
         rendezvous.write(
             self.directory.scheduler_file,
@@ -204,12 +225,30 @@ class Head:
             head=self.where.kind,
             job=self.where.job or "",
         )
-        self._guardian = _start_guardian(self.directory)
         self._loop_task = asyncio.create_task(self._live(), name="dask-hpc head")
+
+    def _adopt(self, told: Remembered) -> None:
+        """Go on with the jobs of an earlier head, and with what was wanted of them."""
+        self.controller.adopt(told)
+        for pool, how in self.controller.adapting.items():
+            self._adaptive.follow(pool, Following.resumed(how, self.controller.wanted[pool]))
+        logger.warning(
+            "cluster %s has a new head, which takes over %d jobs of the earlier one; the tasks that"
+            " were under way and the results on its workers are lost: connect and submit again",
+            self.name,
+            self.controller.ledger.live_jobs(),
+        )
+
+    def _tell_guardian(self, word: bytes) -> None:
+        assert self._guardian is not None  # noqa: S101  (started first)
+        assert self._guardian.stdin is not None  # noqa: S101  (a pipe, by _start_guardian)
+        with suppress(BrokenPipeError):  # somebody has killed it
+            self._guardian.stdin.write(word)
+            self._guardian.stdin.flush()
 
     async def _live(self) -> None:
         """Run the controller for as long as there is a scheduler, and clear up after it."""
-        controlling = asyncio.create_task(self.controller.run())
+        controlling = asyncio.create_task(self._control())
         finished = asyncio.create_task(self.scheduler.finished())
         try:
             await asyncio.wait((controlling, finished), return_when=asyncio.FIRST_COMPLETED)
@@ -224,6 +263,12 @@ class Head:
         else:  # Client.shutdown(), or an idle timeout
             self.controller.give_up("its scheduler was shut down: its jobs are cancelled")
             await self.controller.close(self.options.close_timeout)
+
+    async def _control(self) -> None:
+        if self._resume:  # at once: there may be no job left that would have it look
+            with suppress(HPCError, OSError):
+                await self.controller.scale({})
+        await self.controller.run()
 
     async def add_pool(self, name: str, options: ClusterOptions) -> None:
         """Have one more pool, with no job yet.
@@ -253,6 +298,7 @@ class Head:
 
     def adapt(self, pool: str, following: Following) -> None:
         """Want as many jobs of a pool as the tasks can use, from now on."""
+        self.controller.adapt(pool, following.told())
         self._adaptive.follow(pool, following)
 
     def adapting(self) -> Mapping[str, Bounds]:
@@ -279,6 +325,7 @@ class Head:
             await self.scheduler.close(reason="the cluster was closed")
         left = await self.controller.close(self.options.close_timeout)
         self._journal.close()
+        assert self._guardian is not None  # noqa: S101  (it has started)
         if left:  # the guardian sees no goodbye and goes on trying to clear them away
             assert self._guardian.stdin is not None  # noqa: S101  (a pipe, by _start_guardian)
             self._guardian.stdin.close()
@@ -296,9 +343,10 @@ class Head:
                 await self._membership.empty.wait()
 
 
-def _start_guardian(directory: ClusterDirectory) -> subprocess.Popen[bytes]:
+def _start_guardian(directory: ClusterDirectory, *, restarts: bool) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "dask_hpc.control.reaper", str(directory.path)]
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "dask_hpc.control.reaper", str(directory.path)],
+        [*command, "--restart"] if restarts else command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -46,6 +46,8 @@ class HeadPools:
         Of the cluster: the scripts go there.
     driver
         Of the batch system.
+    await_head
+        Seconds for which jobs wait for another head, should they lose theirs.
 
     Attributes
     ----------
@@ -53,11 +55,14 @@ class HeadPools:
         Each pool, and the path of its script, by its name.
     """
 
-    def __init__(self, directory: ClusterDirectory, driver: Driver) -> None:
+    def __init__(
+        self, directory: ClusterDirectory, driver: Driver, *, await_head: float = 0.0
+    ) -> None:
         self.pools: dict[str, Pool] = {}
         self.scripts: dict[str, Path] = {}
         self._directory = directory
         self._driver = driver
+        self._await_head = await_head
         self._here = _here()
         self._environment = job_environment(
             dask.config.get("distributed.nanny.pre-spawn-environ"), os.environ
@@ -84,6 +89,7 @@ class HeadPools:
             directory=self._here,
             batch=self._driver.name,
             script=path,
+            await_head=self._await_head,
         )
         rendezvous.write_atomically(path, job_script(pool.spec, self._driver))
         self.pools[name], self.scripts[name] = pool, path

@@ -64,6 +64,7 @@ def pool_for(
     directory: Path | None = None,
     batch: str = "",
     script: Path | None = None,
+    await_head: float = 0.0,
 ) -> Pool:
     """A pool of a cluster: what each job asks for and runs.
 
@@ -86,6 +87,8 @@ def pool_for(
     batch, script
         Name of the batch system, and where the job script will be for all nodes to read: jobs of
         several nodes need both.
+    await_head
+        Seconds for which its jobs wait for another head, should they lose theirs.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def pool_for(
         words = " ".join(f"{each}={amount:.15g}" for each, amount in resources.items())
         arguments = ("--resources", words, *arguments)
     spec = JobSpec(
-        command=(*_command(options, scheduler_file), *arguments),
+        command=(*_command(options, scheduler_file, await_head), *arguments),
         cores=options.cores,
         memory=options.memory,
         nodes=options.nodes,
@@ -151,7 +154,7 @@ def resources_apart(arguments: Sequence[str]) -> tuple[tuple[str, ...], dict[str
     return tuple(rest), resources
 
 
-def _command(options: ClusterOptions, scheduler_file: Path) -> list[str]:
+def _command(options: ClusterOptions, scheduler_file: Path, await_head: float) -> list[str]:
     """What runs on each node of a job."""
     layout = options.layout
     scratch = _scratch_of_the_job(options.local_directory)
@@ -167,6 +170,7 @@ def _command(options: ClusterOptions, scheduler_file: Path) -> list[str]:
         ("--scratch", options.scratch),
         ("--spill", None if options.spill == AUTO else options.spill),
         ("--death-timeout", str(options.death_timeout)),
+        ("--await-head", f"{await_head:g}" if await_head else None),
     ):
         if value:
             command += [flag, value]
