@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_hpc.control.journal import Journal, Recorded, read, submissions
+from dask_hpc.control.journal import Journal, Recorded, Remembered, read, remembered, submissions
 
 
 def journal(path: Path) -> Path:
@@ -31,6 +31,32 @@ def test_a_submission_is_known_before_and_after_its_id(tmp_path: Path) -> None:
     assert found["c-1"] == Recorded("c-1", "cpu", 3, "42")
     assert found["c-2"].array is None
     assert not found["c-2"].over
+
+
+def test_what_a_new_head_needs_is_remembered(tmp_path: Path) -> None:
+    """What lives, since when, and what was wanted last; how long jobs have."""
+    path = tmp_path / "j"
+    book = Journal(path)
+    book.append("opened", batch="slurm")
+    book.append("intended", name="c-1", pool="cpu", count=3, walltime=60, at=1.0)
+    book.append("submitted", name="c-1", array="42", at=2.0)
+    book.append("intended", name="c-2", pool="cpu", count=1)
+    book.append("ended", name="c-2")
+    book.append("started", jobs=[["c-1", 0, 5.0], ["c-2", 0, 6.0], ["c-0", 0, 7.0]])
+    book.append("wanted", jobs={"cpu": 3}, adapting={})
+    book.append("pool", name="gpu", options={"gpus": 1})
+    book.append("started", jobs=[["c-1", 2, 8.0]])
+    book.append("wanted", jobs={"cpu": 1}, adapting={"gpu": {"minimum": 0}})
+    book.close()
+    told = remembered(read(path))
+    assert told == Remembered(
+        left={
+            "c-1": Recorded("c-1", "cpu", 3, "42", walltime=60, at=2.0, started={0: 5.0, 2: 8.0})
+        },
+        jobs={"cpu": 1},
+        adapting={"gpu": {"minimum": 0}},
+        pools={"gpu": {"gpus": 1}},
+    )
 
 
 @pytest.mark.parametrize("event", ["refused", "absent", "ended"])

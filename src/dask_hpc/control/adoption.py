@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from dask_hpc.control.accounts import Book
-from dask_hpc.control.journal import Recorded
+from dask_hpc.control.journal import Remembered
 from dask_hpc.control.ledger import Ledger
 from dask_hpc.control.reconcile import JobKey
 from dask_hpc.control.tracked import Tracked
@@ -84,7 +84,7 @@ class Succession:
 
     def take_over(
         self,
-        left: Mapping[str, Recorded],
+        told: Remembered,
         pools: Collection[str],
         first_index: int,
         now: float,
@@ -94,8 +94,8 @@ class Succession:
 
         Parameters
         ----------
-        left
-            Those whose jobs may live.
+        told
+            What the journal tells.
         pools
             That there are.
         first_index
@@ -108,13 +108,14 @@ class Succession:
         ConfigurationError
             If jobs are of another pool.
         """
-        if unknown := sorted({each.pool for each in left.values()}.difference(pools)):
+        self._wanted = {"jobs": told.jobs, "adapting": told.adapting}
+        if unknown := sorted({each.pool for each in told.left.values()}.difference(pools)):
             raise ConfigurationError(
                 f"the cluster to be taken over has jobs of {', '.join(unknown)}, and no such pool"
                 " was asked for",
                 hint="give pools= as they were, or end its jobs: dask-hpc down",
             )
-        for name, each in left.items():
+        for name, each in told.left.items():
             at = epoch if each.at is None else min(each.at, epoch)
             submission = Submission(name, each.count, first_index)
             # One in doubt may be on its way still: the submit command outlives its head.

@@ -163,7 +163,7 @@ class Controller(Notices):
             If it had jobs of a pool that this one does not have.
         """
         first = self.client.driver.first_index
-        self._succession.take_over(told.left, self.pools, first, self._clock(), self._wall())
+        self._succession.take_over(told, self.pools, first, self._clock(), self._wall())
         live = self.ledger.live_by_pool()
         self.adapting = {p: how for p, how in told.adapting.items() if p in self.wanted}
         for pool in self.wanted:
