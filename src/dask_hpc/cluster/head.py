@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from distributed import Scheduler, Security
 from distributed.core import Status
@@ -270,8 +271,17 @@ class Head:
                 await self.controller.scale({})
         await self.controller.run()
 
-    async def add_pool(self, name: str, options: ClusterOptions) -> None:
+    async def add_pool(
+        self, name: str, options: ClusterOptions, given: Mapping[str, Any] | None = None
+    ) -> None:
         """Have one more pool, with no job yet.
+
+        Parameters
+        ----------
+        name, options
+            Of the pool.
+        given
+            The user's words (JSON values), by which the next head is to make it again.
 
         Raises
         ------
@@ -283,6 +293,7 @@ class Head:
         pool = await asyncio.to_thread(self.pools.add, name, options)
         self.controller.pools[name] = pool
         self.controller.wanted[name] = 0
+        await self.controller.submitter.record("pool", name=name, options=dict(given or {}))
         self._keep_results()
 
     def _keep_results(self) -> None:
