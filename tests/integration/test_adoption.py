@@ -12,6 +12,7 @@ import pytest
 from distributed import Client
 
 from dask_hpc import HPCCluster
+from dask_hpc.cluster.bring_up import command, start
 from dask_hpc.cluster.known import find
 from dask_hpc.control.journal import Journal, read
 from dask_hpc.control.revival import MOST, RESTART
@@ -116,6 +117,26 @@ def test_jobs_that_ended_while_there_was_no_head_are_replaced(account: Account, 
         assert {job.pid for job in jobs[1:]} < {job.pid for job in account.jobs()}
         assert held.events()["intended"] == 2
         cluster.shutdown()
+    account.wait_until_nothing_is_left(40)
+
+
+def test_where_the_guardian_died_too_its_user_has_the_jobs_taken_over(
+    account: Account, held: Held
+) -> None:
+    """As after a restart of the machine; two that try do not both."""
+    jobs = account.jobs()
+    (guardian,) = (p for p in account.processes() if "dask_hpc.control.reaper" in p.cmdline())
+    kill(guardian.pid)
+    old = held.kill_head()
+    wait_until(lambda: not old.is_running())
+    heads = [start(command(held.directory, "--resume"), held.directory) for _ in range(2)]
+    held.next_head(old)
+    with held.attach() as cluster:
+        assert {job.pid for job in account.jobs()} == {job.pid for job in jobs}
+        wait_until(lambda: sorted(map(str, (each.poll() for each in heads))) == ["1", "None"])
+        assert "runs already" in (held.directory / "head.log").read_text()
+        cluster.shutdown()
+    assert sorted(each.wait(30) for each in heads) == [0, 1]
     account.wait_until_nothing_is_left(40)
 
 
