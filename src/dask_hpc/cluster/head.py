@@ -11,7 +11,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from distributed.utils import silence_logging_cmgr
 
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.cluster.adaptive import Adaptive, Following
+from dask_hpc.cluster.bring_up import command
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.head_pools import HeadPools, PoolWorkers
 from dask_hpc.cluster.joining import HeadScheduler
@@ -101,9 +102,6 @@ class Head:
         It runs.
     resume
         Whether it goes on where an earlier head of this directory has died.
-    restart
-        Words of the command that starts it anew, should it die; without them its jobs are then
-        cancelled.
     """
 
     def __init__(
@@ -116,7 +114,6 @@ class Head:
         tls: TLSFiles | None,
         where: HeadPlace = HERE,
         resume: bool = False,
-        restart: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.where = where
@@ -126,11 +123,14 @@ class Head:
         self.directory = directory
         self.tls = tls
         self.client = BatchClient(driver)
-        self.pools = HeadPools(directory, driver, await_head=AWAIT_HEAD if restart else 0.0)
+        # One in its user's process dies with its user's work, and one in a job with its node.
+        self._comes_back = where.kind == "detached"
+        self.pools = HeadPools(
+            directory, driver, await_head=AWAIT_HEAD if self._comes_back else 0.0
+        )
         self.opened = time.time()
         self._asked = pools
         self._resume = resume
-        self._restart = restart
         self._keeps = False  # whether results are kept out of preemptible pools
         self.scheduler: HeadScheduler
         self.workers: PoolWorkers
@@ -190,9 +190,9 @@ class Head:
 
     def _start_controller(self, control: int) -> None:
         told = remembered(read(self.directory.journal)) if self._resume else None
-        if self._restart:
-            write_command(self.directory.path, self._restart)
-        self._guardian = _start_guardian(self.directory, restarts=bool(self._restart))
+        if self._comes_back:
+            write_command(self.directory.path, command(self.directory.path, "--resume"))
+        self._guardian = _start_guardian(self.directory, restarts=self._comes_back)
         self._journal = Journal(self.directory.journal)
         self._journal.append("opened", batch=self.driver.name, **myself())
         self._tell_guardian(IN_CHARGE)

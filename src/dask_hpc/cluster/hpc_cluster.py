@@ -13,7 +13,7 @@ from distributed.core import Status, rpc
 from distributed.utils import Log, Logs
 
 from dask_hpc.cluster import present
-from dask_hpc.cluster.bring_up import Bringing, checked_place, command
+from dask_hpc.cluster.bring_up import Bringing, checked_place
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import ClusterDirectory, claim
 from dask_hpc.cluster.elsewhere import Elsewhere
@@ -177,13 +177,8 @@ class HPCCluster(Sized):
         tls = None if self.options.insecure else identity
         if tls is not None:
             await asyncio.to_thread(name_in_dask_config, tls)
-        directory = await claim(
-            self.name,
-            log_directory=self.options.log_directory,
-            resume=self.resume,
-            force=self.force,
-        )
-        comes_back = self.where.kind == "detached"
+        logs, how = self.options.log_directory, {"resume": self.resume, "force": self.force}
+        directory = await claim(self.name, log_directory=logs, **how)
         try:
             head = Head(
                 name=self.name,
@@ -193,7 +188,6 @@ class HPCCluster(Sized):
                 tls=tls,
                 where=self.where,
                 resume=self.resume,
-                restart=command(directory.path, "--resume") if comes_back else (),
             )
             here = Here(head, self._request, self._pools)
             self._service = Service(operations(here, self.finish), identity)
