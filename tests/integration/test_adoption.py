@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,73 +11,63 @@ import psutil
 import pytest
 from distributed import Client
 
-from dask_hpc.cluster.security import engine_security, ensure_identity
-from dask_hpc.control.journal import read
-from dask_hpc.launch import rendezvous
-from dask_hpc.model.tls import TLSFiles
+from dask_hpc import HPCCluster
+from dask_hpc.cluster.bring_up import command, start
+from dask_hpc.cluster.known import find
+from dask_hpc.control.journal import Journal, read
+from dask_hpc.control.revival import MOST, RESTART
+from dask_hpc.errors import RendezvousError, UnknownCluster
 from tests.helpers import wait_until
 from tests.integration.account import Account, kill
 
 pytestmark = pytest.mark.timeout(120)
 
-PROGRAM = Path(__file__).parent / "programs" / "coming_head.py"
 
-
-class Cluster:
+class Held:
     """A cluster of four jobs with two workers each, whose head is another process."""
 
-    def __init__(self, account: Account, tls: TLSFiles) -> None:
-        self.tls = tls
-        self.directory = account.home / "script"
-        self.file = self.directory / "scheduler.json"
-        self.first = subprocess.Popen(
-            [sys.executable, str(PROGRAM)], stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        wait_until(self.file.exists, 30)
-
-    def client(self) -> Client:
-        """All eight workers have joined."""
-        client = Client(rendezvous.read(self.file).address, security=engine_security(self.tls))
-        client.wait_for_workers(8, timeout=60)
-        return client
+    def __init__(self, account: Account) -> None:
+        self.directory = account.home / "out"
+        size = {"cores": 2, "processes": 2, "memory": "1000 MiB"}
+        with account.cluster("out", head="detached", n_workers=8, **size) as cluster:
+            cluster.wait_for_workers(8, timeout=60)
 
     def head(self) -> psutil.Process | None:
-        """The process that runs as the head, if it has come up."""
+        """The process that is the head, if one has come up and lives."""
         try:
-            process = psutil.Process(rendezvous.read(self.file).pid)
-            return process if process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
+            known = find("out")
+        except (UnknownCluster, RendezvousError):
             return None
+        return psutil.Process(known.pid) if known.alive else None
 
-    def kill_head(self) -> psutil.Process:
-        """Kill it; the one that then comes, started by the guardian of the first."""
-        old = self.head()
-        assert old is not None
-        old.kill()
-        self.first.poll()
+    def next_head(self, old: psutil.Process) -> psutil.Process:
+        """The one that the guardian of the last has started."""
         wait_until(lambda: (new := self.head()) is not None and new.pid != old.pid, 60)
         new = self.head()
         assert new is not None
         return new
 
+    def kill_head(self) -> psutil.Process:
+        old = self.head()
+        assert old is not None
+        kill(old.pid)
+        return old
+
     def events(self) -> Counter[str]:
         return Counter(event["event"] for event in read(self.directory / "journal.jsonl"))
 
+    def attach(self) -> HPCCluster:
+        cluster = HPCCluster.attach("out")
+        cluster.wait_for_workers(8, timeout=60)
+        return cluster
+
 
 @pytest.fixture
-def cluster(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    for name, value in {
-        "DASK_HPC_LOCAL_SLOTS": "8",
-        "HEAD_NAME": "script",
-        "HEAD_JOBS": "4",
-        "HEAD_BATCH": "local",
-    }.items():
-        monkeypatch.setenv(name, value)
-    held = Cluster(account, ensure_identity())
+def held(account: Account, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    monkeypatch.setenv("DASK_HPC_LOCAL_SLOTS", "8")
+    held = Held(account)
     yield held
-    (held.directory / "restart.json").unlink(missing_ok=True)  # or its end would start another
-    held.first.kill()
-    held.first.wait()
+    (held.directory / RESTART).unlink(missing_ok=True)  # or its end would start another
 
 
 def names(client: Client) -> list[str]:
@@ -90,43 +76,79 @@ def names(client: Client) -> list[str]:
 
 
 def test_a_killed_head_comes_back_and_takes_over_its_busy_jobs(
-    account: Account, cluster: Cluster
+    account: Account, held: Held
 ) -> None:
     """The same jobs, their workers under their old names; none is submitted, none is left."""
-    with cluster.client() as client:
+    with held.attach() as cluster, cluster.get_client() as client:
         before, jobs = names(client), account.jobs()
-        futures = client.map(time.sleep, range(600, 608))
+        cluster.add_pool("more", cores=1, memory="100 MiB")
+        busy = client.map(time.sleep, range(600, 608))
         wait_until(lambda: all(client.processing().values()))
-        del futures
-        new = cluster.kill_head()
-    with cluster.client() as client:
+        held.next_head(held.kill_head())
+        del busy
+    with held.attach() as cluster, cluster.get_client() as client:
         assert names(client) == before
         assert {job.pid for job in account.jobs()} == {job.pid for job in jobs}
         assert client.gather(client.map(abs, range(-50, 0))) == list(range(50, 0, -1))
-    events = cluster.events()
-    assert (events["intended"], events["opened"], events["restarting"]) == (1, 2, 1)
-    new.send_signal(signal.SIGTERM)
+        assert cluster.pools == ("default", "more")
+        assert "4 wanted: 4 running" in repr(cluster)
+        events = held.events()
+        assert (events["intended"], events["opened"], events["restarting"]) == (1, 2, 1)
+        assert "takes over 4 jobs" in (held.directory / "head.log").read_text()
+        cluster.shutdown()
     account.wait_until_nothing_is_left(40)
 
 
-def test_jobs_that_ended_while_there_was_no_head_are_replaced(
-    account: Account, cluster: Cluster
-) -> None:
-    """As many as are missing, and the others stay."""
-    cluster.client().close()
+def test_jobs_that_ended_while_there_was_no_head_are_replaced(account: Account, held: Held) -> None:
+    """As many as are missing; the others stay. A size that follows the tasks goes on to do so."""
+    with HPCCluster.attach("out") as cluster:
+        cluster.adapt(minimum_jobs=4, maximum_jobs=4)
+        wait_until(lambda: held.events()["wanted"] == 2)
     jobs = account.jobs()
     (guardian,) = (p for p in account.processes() if "dask_hpc.control.reaper" in p.cmdline())
     guardian.suspend()
-    os.kill(cluster.first.pid, signal.SIGKILL)
-    cluster.first.wait()
+    old = held.kill_head()
     kill(jobs[0].pid)
     wait_until(lambda: not jobs[0].is_running())
     guardian.resume()
-    wait_until(lambda: (new := cluster.head()) is not None and new.pid != cluster.first.pid, 60)
-    cluster.client().close()
-    assert {job.pid for job in jobs[1:]} < {job.pid for job in account.jobs()}
-    assert len(account.jobs()) == 4
-    new = cluster.head()
-    assert new is not None
-    new.send_signal(signal.SIGTERM)
+    held.next_head(old)
+    with held.attach() as cluster:
+        assert len(account.jobs()) == 4
+        assert {job.pid for job in jobs[1:]} < {job.pid for job in account.jobs()}
+        assert held.events()["intended"] == 2
+        cluster.shutdown()
     account.wait_until_nothing_is_left(40)
+
+
+def test_where_the_guardian_died_too_its_user_has_the_jobs_taken_over(
+    account: Account, held: Held
+) -> None:
+    """As after a restart of the machine; two that try do not both."""
+    jobs = account.jobs()
+    (guardian,) = (p for p in account.processes() if "dask_hpc.control.reaper" in p.cmdline())
+    kill(guardian.pid)
+    old = held.kill_head()
+    wait_until(lambda: not old.is_running())
+    heads = [start(command(held.directory, "--resume"), held.directory) for _ in range(2)]
+    held.next_head(old)
+    with held.attach() as cluster:
+        assert {job.pid for job in account.jobs()} == {job.pid for job in jobs}
+        wait_until(lambda: sorted(map(str, (each.poll() for each in heads))) == ["1", "None"])
+        assert "runs already" in (held.directory / "head.log").read_text()
+        cluster.shutdown()
+    assert sorted(each.wait(30) for each in heads) == [0, 1]
+    account.wait_until_nothing_is_left(40)
+
+
+def test_a_head_that_cannot_come_back_leaves_nothing(account: Account, held: Held) -> None:
+    """Its guardian tries, three times an hour at most, and then clears away."""
+    journal = Journal(held.directory / "journal.jsonl")
+    for _ in range(MOST - 1):
+        journal.append("restarting", at=time.time())
+    journal.close()
+    (held.directory / "wanted.json").write_text("broken")
+    held.kill_head()
+    wait_until(lambda: held.events()["closed"], 60)
+    assert held.events()["restarting"] == MOST
+    wait_until(lambda: not account.processes(), 30)
+    assert not Path(held.directory, "scheduler.json").exists()

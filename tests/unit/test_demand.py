@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import time
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dask_hpc.cluster.adaptive import Following
 from dask_hpc.cluster.sizes import jobs_between
-from dask_hpc.control.backoff import MAX_PATIENCE, MIN_PATIENCE
+from dask_hpc.control.backoff import MAX_PATIENCE, MIN_PATIENCE, RETURN
 from dask_hpc.control.demand import Bounds, Demand
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.model.layout import Layout
@@ -23,6 +26,17 @@ def test_more_are_wanted_at_once_and_fewer_after_the_patience() -> None:
     assert demand.want(3, 12) == 3
     assert demand.want(0, 13) == 3
     assert demand.want(0, 30) == 0
+
+
+def test_after_a_takeover_jobs_are_kept_until_clients_may_be_back() -> None:
+    """Their tasks are lost with the old head; how they are followed is not."""
+    first = Following(Demand(Bounds(1, 9), patience=3), interval=2.0, target_duration=7.0)
+    now = time.monotonic()
+    resumed = Following.resumed(json.loads(json.dumps(first.told())), 6)
+    assert resumed.told() == first.told()
+    assert resumed.demand.want(0, now + RETURN - 1) == 6
+    assert resumed.demand.want(8, now + RETURN) == 8
+    assert resumed.demand.want(0, now + RETURN + 10) == 1
 
 
 def test_a_square_wave_faster_than_the_patience_submits_once() -> None:

@@ -148,6 +148,15 @@ def test_python_may_be_a_command() -> None:
     assert pool.spec.command[:5] == ("apptainer", "exec", "my image.sif", "python3", "-m")
 
 
+def test_jobs_of_a_head_that_may_come_back_are_told_to_wait_for_it() -> None:
+    """Others end with their head."""
+    found = options(cores=1, memory="1 GiB")
+    files = {"scheduler_file": Path("/s"), "logs": Path("/l"), "environment": {}}
+    waits = pool_for(found, **files, await_head=300.0).spec.command
+    assert waits[waits.index("--await-head") + 1] == "300"
+    assert "--await-head" not in pool_for(found, **files).spec.command
+
+
 def test_a_scratch_directory_may_name_variables_of_the_job() -> None:
     """They are expanded on the node, after the prologue; nothing else of it is code."""
     text = script(local_directory="$TMPDIR/my ${USER}/$(id)", job_script_prologue=["module load a"])

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DASK_HPC_HOME", str(tmp_path))
     monkeypatch.setattr(revival, "PAUSE", 0.0)
     monkeypatch.setattr(revival, "LOOK", 0.05)
+    monkeypatch.setattr(revival, "GONE", 0.2)
     directory = tmp_path / "c"
     directory.mkdir(mode=0o700)
     tmp_path.chmod(0o700)
@@ -205,6 +207,16 @@ def test_a_head_is_started_anew(directory: Path, dead: dict[str, Any]) -> None:
     assert revival.revive(directory), "there is one"
     assert kinds(directory) == ["opened", "restarting", "opened"]
     os.kill(head.pid, signal.SIGKILL)
+
+
+def test_a_head_that_is_still_dying_is_no_other_one(
+    directory: Path, other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guardian hears of its end before the process is gone."""
+    monkeypatch.setattr(revival, "GONE", 20.0)
+    write(directory, ("opened", {**other, "batch": "local"}))
+    threading.Timer(0.3, os.kill, (other["pid"], signal.SIGKILL)).start()
+    assert not revival.revive(directory), "there is no command to start one"
 
 
 def test_a_head_that_dies_again_and_again_is_given_up(

@@ -130,7 +130,7 @@ async def claim(
         await asyncio.to_thread(_take_over, path, force=force)
     elif not await asyncio.to_thread(_made, path):
         private_directory(path)
-        _refuse_living(path, force=force)
+        await asyncio.to_thread(_become_the_next, path, force=force)
         if not await reap(path, patience=_REAP):
             raise ClusterDirectoryError(
                 f"jobs of an earlier cluster {name} are left and could not be cancelled",
@@ -143,13 +143,18 @@ async def claim(
 
 
 def _take_over(path: Path, *, force: bool) -> None:
-    """Become the next head of a cluster, or raise: of several that try at once, the first."""
+    """Become the next head of a cluster that has not ended, or raise."""
     if not path.is_dir() or ends(read(path / JOURNAL)):
         raise ClusterDirectoryError(
             f"there is no cluster {path.name} to take over: it has ended, and its jobs with it",
             hint="start a new one",
         )
     private_directory(path)
+    _become_the_next(path, force=force)
+
+
+def _become_the_next(path: Path, *, force: bool) -> None:
+    """Claim a directory unless its head lives: of several that try at once, the first does."""
     _refuse_living(path, force=force)
     journal = Journal(path / JOURNAL)
     journal.append("claimed", **heads.myself())

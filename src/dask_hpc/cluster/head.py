@@ -11,8 +11,9 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from distributed import Scheduler, Security
 from distributed.core import Status
@@ -21,6 +22,7 @@ from distributed.utils import silence_logging_cmgr
 
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.cluster.adaptive import Adaptive, Following
+from dask_hpc.cluster.bring_up import command
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.head_pools import HeadPools, PoolWorkers
 from dask_hpc.cluster.jobs_seen import JobsSeen
@@ -102,9 +104,6 @@ class Head:
         It runs.
     resume
         Whether it goes on where an earlier head of this directory has died.
-    restart
-        Words of the command that starts it anew, should it die; without them its jobs are then
-        cancelled.
     """
 
     def __init__(
@@ -117,7 +116,6 @@ class Head:
         tls: TLSFiles | None,
         where: HeadPlace = HERE,
         resume: bool = False,
-        restart: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.where = where
@@ -127,11 +125,14 @@ class Head:
         self.directory = directory
         self.tls = tls
         self.client = BatchClient(driver)
-        self.pools = HeadPools(directory, driver, await_head=AWAIT_HEAD if restart else 0.0)
+        # One in its user's process dies with its user's work, and one in a job with its node.
+        self._comes_back = where.kind == "detached"
+        self.pools = HeadPools(
+            directory, driver, await_head=AWAIT_HEAD if self._comes_back else 0.0
+        )
         self.opened = time.time()
         self._asked = pools
         self._resume = resume
-        self._restart = restart
         self._keeps = False  # whether results are kept out of preemptible pools
         self.scheduler: HeadScheduler
         self.lab: Lab
@@ -193,9 +194,9 @@ class Head:
 
     def _start_controller(self, control: int) -> None:
         told = remembered(read(self.directory.journal)) if self._resume else None
-        if self._restart:
-            write_command(self.directory.path, self._restart)
-        self._guardian = _start_guardian(self.directory, restarts=bool(self._restart))
+        if self._comes_back:
+            write_command(self.directory.path, command(self.directory.path, "--resume"))
+        self._guardian = _start_guardian(self.directory, restarts=self._comes_back)
         self._journal = Journal(self.directory.journal)
         self._journal.append("opened", batch=self.driver.name, **myself())
         self._tell_guardian(IN_CHARGE)
@@ -278,8 +279,17 @@ class Head:
                 await self.controller.scale({})
         await self.controller.run()
 
-    async def add_pool(self, name: str, options: ClusterOptions) -> None:
+    async def add_pool(
+        self, name: str, options: ClusterOptions, given: Mapping[str, Any] | None = None
+    ) -> None:
         """Have one more pool, with no job yet.
+
+        Parameters
+        ----------
+        name, options
+            Of the pool.
+        given
+            The user's words (JSON values), by which the next head is to make it again.
 
         Raises
         ------
@@ -291,6 +301,7 @@ class Head:
         pool = await asyncio.to_thread(self.pools.add, name, options)
         self.controller.pools[name] = pool
         self.controller.wanted[name] = 0
+        await self.controller.submitter.record("pool", name=name, options=dict(given or {}))
         self._keep_results()
 
     def _keep_results(self) -> None:

@@ -1,7 +1,8 @@
 """The process of a head that runs by itself: ``python -m dask_hpc.cluster.head_process DIRECTORY``.
 
 It starts what the cluster directory says is wanted (:mod:`.bring_up`), and ends with a signal or
-when the cluster is shut down.
+when the cluster is shut down.  With ``--resume`` it takes over the jobs of one that died before it,
+with ``--force`` also of one on a host of which nobody can tell whether it lives.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from dask_hpc.cluster.directory import ERROR, WANTED
 from dask_hpc.cluster.head_job import place_of_this_job
 from dask_hpc.cluster.hpc_cluster import HPCCluster
 from dask_hpc.cluster.view import HeadPlace
+from dask_hpc.control.journal import read, remembered
+from dask_hpc.control.reaper import JOURNAL
 from dask_hpc.errors import HPCError, to_json
 from dask_hpc.launch import rendezvous
 
@@ -39,16 +42,20 @@ class LoneCluster(HPCCluster):
     ----------
     where
         The process runs.
+    resume, force
+        See :func:`dask_hpc.cluster.directory.claim`.
     **keywords
         Of HPCCluster.
     """
 
-    def __init__(self, where: HeadPlace, **keywords: Any) -> None:
-        self.where = where
+    def __init__(
+        self, where: HeadPlace, *, resume: bool = False, force: bool = False, **keywords: Any
+    ) -> None:
+        self.where, self.resume, self.force = where, resume, force
         super().__init__(asynchronous=True, silence_logs=logging.INFO, **keywords)
 
 
-async def live(directory: Path) -> None:
+async def live(directory: Path, *, resume: bool, force: bool) -> None:
     """Be the head of a cluster until it ends.
 
     Raises
@@ -57,6 +64,9 @@ async def live(directory: Path) -> None:
         What keeps it from starting.
     """
     wanted = json.loads((directory / WANTED).read_text(encoding="utf-8"))
+    keywords = wanted["keywords"]
+    if resume and (added := remembered(read(directory / JOURNAL)).pools):
+        keywords["pools"] = {**keywords.get("pools", {}), **added}
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in ENDING:
@@ -65,7 +75,12 @@ async def live(directory: Path) -> None:
     in_job = wanted["head"] == "job"
     where = place_of_this_job(wanted.get("walltime")) if in_job else HeadPlace(wanted["head"])
     cluster = LoneCluster(
-        where, name=wanted["name"], n_workers=wanted["n_workers"], **wanted["keywords"]
+        where,
+        name=wanted["name"],
+        n_workers=wanted["n_workers"],
+        resume=resume,
+        force=force,
+        **keywords,
     )
     await cluster
     waits = [
@@ -100,11 +115,11 @@ async def _deadline(cluster: LoneCluster) -> None:
         cluster.head.scheduler.log_event(TOPIC, {"action": "deadline", "msg": line})
 
 
-def main(directory: Path) -> int:
+def main(directory: Path, *, resume: bool = False, force: bool = False) -> int:
     """Run; the exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        asyncio.run(live(directory))
+        asyncio.run(live(directory, resume=resume, force=force))
     except HPCError as error:
         directory.mkdir(mode=0o700, exist_ok=True)  # a cluster that fails leaves none
         rendezvous.write_atomically(directory / ERROR, json.dumps(to_json(error)))
@@ -114,4 +129,5 @@ def main(directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    words = sys.argv[2:]
+    sys.exit(main(Path(sys.argv[1]), resume="--resume" in words, force="--force" in words))

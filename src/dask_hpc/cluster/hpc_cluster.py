@@ -95,6 +95,7 @@ class HPCCluster(Shown, Notebooks):
 
     batch: ClassVar[str | None] = None
     where: HeadPlace = HERE
+    resume = force = False  # how the directory is claimed
     _find: Callable[[], Known] | None
 
     def __init__(
@@ -167,7 +168,7 @@ class HPCCluster(Shown, Notebooks):
 
     async def _begun(self) -> None:
         if self._find is None:
-            if self._ask_first:
+            if self._ask_first and not self.resume:
                 await self.steering.scale(jobs=self._ask_first)
             self.head.ready = True
 
@@ -176,7 +177,8 @@ class HPCCluster(Shown, Notebooks):
         tls = None if self.options.insecure else identity
         if tls is not None:
             await asyncio.to_thread(name_in_dask_config, tls)
-        directory = await claim(self.name, log_directory=self.options.log_directory)
+        logs, how = self.options.log_directory, {"resume": self.resume, "force": self.force}
+        directory = await claim(self.name, log_directory=logs, **how)
         try:
             head = Head(
                 name=self.name,
@@ -185,6 +187,7 @@ class HPCCluster(Shown, Notebooks):
                 directory=directory,
                 tls=tls,
                 where=self.where,
+                resume=self.resume,
             )
             here = Here(head, self._request, self._pools)
             self._service = Service(operations(here, self.finish), identity)

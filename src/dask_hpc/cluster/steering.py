@@ -9,6 +9,7 @@ awaited.
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -117,11 +118,11 @@ class Here:
         """See :meth:`dask_hpc.HPCCluster.add_pool`."""
         asked = self._request.pool(name, options, self._pools)
         self._pools[name] = asked
-        return self._add_pool(name, asked)
+        return self._add_pool(name, asked, json.loads(json.dumps(options, default=str)))
 
-    async def _add_pool(self, name: str, options: ClusterOptions) -> None:
+    async def _add_pool(self, name: str, options: ClusterOptions, given: dict[str, Any]) -> None:
         try:
-            await self.head.add_pool(name, options)
+            await self.head.add_pool(name, options, given)
         except BaseException:
             del self._pools[name]
             raise

@@ -89,7 +89,7 @@ class Succession:
         first_index: int,
         now: float,
         epoch: float,
-    ) -> None:
+    ) -> dict[str, int]:
         """Put the submissions of an earlier head into the ledger and the book.
 
         Parameters
@@ -102,6 +102,12 @@ class Succession:
             Of the jobs of an array, as the batch system counts.
         now, epoch
             Seconds of the ledger's clock; seconds since the epoch.
+
+        Returns
+        -------
+        dict
+            Jobs wanted of each pool; of those that follow the demand as many as may live, until the
+            demand is known.
 
         Raises
         ------
@@ -127,6 +133,8 @@ class Succession:
                 self._book.submitted(submission, each.pool, at)
                 for index, started in each.started.items():
                     self._book.joined(JobKey(name, index), started)
+        jobs = {**told.jobs, **{pool: self._ledger.live_by_pool()[pool] for pool in told.adapting}}
+        return {pool: jobs.get(pool, 0) for pool in pools}
 
     async def settle_doubts(self, listing: Listing, now: float, epoch: float) -> None:
         """Find submissions in doubt by their names, or believe that they never were.

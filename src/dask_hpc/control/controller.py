@@ -27,13 +27,9 @@ from dask_hpc.control.outlook import Outlook
 from dask_hpc.control.ports import Place, Workers
 from dask_hpc.control.reconcile import Actions, JobKey, JobView, reconcile
 from dask_hpc.control.submitter import Submitter
+from dask_hpc.control.waiting import ask_why
 from dask_hpc.drivers.base import Listing, log_path
-from dask_hpc.errors import (
-    BatchSystemError,
-    BatchSystemMissing,
-    HPCError,
-    SubmitRejected,
-)
+from dask_hpc.errors import BatchSystemError, BatchSystemMissing, HPCError, SubmitRejected
 from dask_hpc.model.pool import Pool
 
 logger = logging.getLogger("dask_hpc")
@@ -162,13 +158,9 @@ class Controller(Notices):
         ConfigurationError
             If it had jobs of a pool that this one does not have.
         """
-        first = self.client.driver.first_index
-        self._succession.take_over(told, self.pools, first, self._clock(), self._wall())
-        live = self.ledger.live_by_pool()
+        first, now = self.client.driver.first_index, self._clock()
+        self.wanted = self._succession.take_over(told, self.pools, first, now, self._wall())
         self.adapting = {p: how for p, how in told.adapting.items() if p in self.wanted}
-        for pool in self.wanted:
-            self.wanted[pool] = live[pool] if pool in self.adapting else told.jobs.get(pool, 0)
-        self._wake.set()
 
     def worker_joined(self, worker: str) -> None:
         """Note a worker that registered with the scheduler."""
@@ -278,19 +270,12 @@ class Controller(Notices):
         self._told = False
         self.book.observed(self.ledger.statuses(), ends, self._wall())
         await self._failures.take_in(ends, now)
-        changed |= await self._ask_why(now)
+        changed |= await ask_why(self.client, self.ledger, now)
         if changed:
             self._failures.tell_impossible()
         for name in self.ledger.prune():
             await self.submitter.record("ended", name=name)
         self._schedule(changed=changed)
-
-    async def _ask_why(self, now: float) -> bool:
-        """Ask why jobs wait, one array a round, if the query does not tell; whether it is news."""
-        if not self.client.tells_why or (name := self.ledger.unexplained(now)) is None:
-            return False
-        why = await self.client.why(str(self.ledger.arrays[name].array))
-        return self.ledger.explain(name, why, now)
 
     def _schedule(self, *, changed: bool) -> None:
         self._interval = backoff.next_poll(self._interval, changed=changed)

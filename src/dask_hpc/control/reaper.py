@@ -61,9 +61,9 @@ async def reap(directory: Path, *, patience: float = PATIENCE) -> bool:
     for name in (SCHEDULER_FILE, revival.RESTART):  # late jobs end at once without the first
         (directory / name).unlink(missing_ok=True)
     events = list(read(directory / JOURNAL))
-    if not events or events[-1]["event"] == "closed":
+    batch = next((str(e["batch"]) for e in events if e["event"] == "opened"), None)
+    if batch is None or events[-1]["event"] == "closed":  # none ever was the head, or it has ended
         return True
-    batch = next((str(e["batch"]) for e in events if e["event"] == "opened"), "")
     left = [each for each in submissions(events).values() if not each.over]
     client = BatchClient(driver(batch))
     started = time.monotonic()

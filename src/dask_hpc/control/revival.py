@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_hpc.control import heads
+from dask_hpc.control.heads import Holder
 from dask_hpc.control.journal import Journal, ends, read
 from dask_hpc.launch.rendezvous import write_atomically
 
@@ -38,6 +39,8 @@ WITHIN = 3600.0
 START = 300.0
 #: Seconds between two starts, and between two looks whether one has come up.
 PAUSE = 5.0
+#: Seconds that a killed process may take to be gone: its memory is many gigabytes, perhaps.
+GONE = 10.0
 LOOK = 0.5
 
 
@@ -114,7 +117,7 @@ def revive(directory: Path) -> bool:
     while True:
         events = list(read(directory / JOURNAL))
         holders = heads.holders(events)
-        if holders and holders[0].alive:  # somebody was quicker
+        if holders and _stays(holders[0]):  # somebody was quicker
             return True
         if any(each.alive for each in holders):  # and may be yet
             time.sleep(LOOK)
@@ -128,6 +131,14 @@ def revive(directory: Path) -> bool:
         if _came_up(start, directory):
             return True
         time.sleep(PAUSE)
+
+
+def _stays(head: Holder) -> bool:
+    """Whether a head lives, and not only still: the kernel closes its files before it is gone."""
+    deadline = time.monotonic() + GONE
+    while head.alive and time.monotonic() < deadline:
+        time.sleep(LOOK)
+    return bool(head.alive)
 
 
 def _came_up(start: Start, directory: Path) -> bool:
