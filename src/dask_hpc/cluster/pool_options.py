@@ -36,14 +36,8 @@ OF_THE_CLUSTER = {
         (
             *("scheduler_options", "scheduler_interface", "scheduler_port", "host", "protocol"),
             *("security", "insecure", "dashboard", "dashboard_port", "dashboard_address"),
-            *(
-                "close_timeout",
-                "head",
-                "asynchronous",
-                "loop",
-                "silence_logs",
-                "shared_temp_directory",
-            ),
+            *("close_timeout", "head", "head_options", "asynchronous", "loop", "silence_logs"),
+            "shared_temp_directory",
         ),
         _ONE_HEAD,
     ),
