@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from tornado.web import HTTPError
 
 from dask_hpc import HPCCluster, LocalJobCluster
+from dask_hpc.cluster import lab_panel
 from dask_hpc.cluster.discovery import DiscoveredCluster, ManagedCluster, discover, living
 from dask_hpc.cluster.known import clusters
 from dask_hpc.cluster.lab_panel import Panel
@@ -195,6 +197,25 @@ async def test_a_cluster_whose_end_fails_is_dropped_once_its_head_is_gone(manage
         await manager.close_cluster(model["id"])
     await panel.refresh()
     assert manager.list_clusters() == []
+
+
+async def test_a_dashboard_on_another_machine_is_not_shown(
+    manager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It listens on loopback there: this port here may be anybody's, who would get the token."""
+    panel = Panel(manager)
+    model = await manager.start_cluster()
+    with monkeypatch.context() as patch:
+        patch.setattr(lab_panel.socket, "gethostname", lambda: "another")
+        await panel.refresh()
+    assert panel.tokens == {}
+    handler = object.__new__(lab_panel._dashboard_handler(panel))
+    with pytest.raises(HTTPError, match="404"):
+        handler._ask(model["id"])
+    handler._ask("of-another-kind")  # a LocalCluster's is the extension's own business
+    await panel.refresh()
+    assert set(panel.tokens) == {model["id"]}
+    await manager.close_cluster(model["id"])
 
 
 async def test_what_the_panel_makes_is_listed_once(manager: Any) -> None:
