@@ -19,7 +19,7 @@ from dask_hpc.cluster.known import Known, clusters
 from dask_hpc.errors import HPCError
 
 #: Seconds in which a head must answer to be listed: dask-ctl waits for five, for all of them.
-_ANSWER = 2.0
+_ANSWER = 4.0
 
 
 def living() -> list[Known]:
