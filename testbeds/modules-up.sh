@@ -15,7 +15,8 @@ have_packages tcl8.6 lua5.3 lua-filesystem lua-json lua-posix lua-term
 mkdir -p "$TB"
 cd "$TB"
 # root downloads by itself: apt's own user may not write here
-apt-get -q -o APT::Sandbox::User=root download environment-modules lmod >/dev/null
+fetch() { apt-get -q -o APT::Sandbox::User=root download environment-modules lmod >/dev/null; }
+fetch || { apt-get -q -o DPkg::Lock::Timeout=600 update >/dev/null && fetch; } # lists that are old, or not there
 for archive in *.deb; do
     dpkg -x "$archive" "${archive%%_*}"
 done

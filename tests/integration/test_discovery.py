@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from tornado.web import HTTPError
 
 from dask_hpc import HPCCluster, LocalJobCluster
+from dask_hpc.cluster import lab_panel
 from dask_hpc.cluster.discovery import DiscoveredCluster, ManagedCluster, discover, living
 from dask_hpc.cluster.known import clusters
 from dask_hpc.cluster.lab_panel import Panel
+from dask_hpc.errors import HPCError
 from tests.helpers import wait_until
 from tests.integration.account import Account
 
@@ -103,7 +107,7 @@ def test_a_cluster_is_found_by_its_name(account: Account, detached: HPCCluster) 
 def test_a_head_that_was_killed_is_not_listed(account: Account, detached: HPCCluster) -> None:
     """Its directory may be left: nothing is said of it that cannot be held."""
     (known,) = clusters()
-    os.kill(known.pid, 9)
+    os.kill(known.pid, signal.SIGKILL)
     assert living() == []
 
 
@@ -178,6 +182,40 @@ async def test_the_panel_lists_clusters_as_they_come_and_go(manager: Any) -> Non
     await panel.refresh()
     assert manager.list_clusters() == []
     assert panel.tokens == {}
+
+
+async def test_a_cluster_whose_end_fails_is_dropped_once_its_head_is_gone(manager: Any) -> None:
+    """The button says what went wrong; the list is right again at the next look."""
+    panel = Panel(manager)
+    options = {"batch": "local", "name": "lab", "head": "detached", **JOB}
+    async with HPCCluster(asynchronous=True, **options):
+        await panel.refresh()
+    (model,) = manager.list_clusters()
+    (known,) = clusters()
+    os.kill(known.pid, signal.SIGKILL)
+    with pytest.raises(HPCError):
+        await manager.close_cluster(model["id"])
+    await panel.refresh()
+    assert manager.list_clusters() == []
+
+
+async def test_a_dashboard_on_another_machine_is_not_shown(
+    manager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It listens on loopback there: this port here may be anybody's, who would get the token."""
+    panel = Panel(manager)
+    model = await manager.start_cluster()
+    with monkeypatch.context() as patch:
+        patch.setattr(lab_panel.socket, "gethostname", lambda: "another")
+        await panel.refresh()
+    assert panel.tokens == {}
+    handler = object.__new__(lab_panel._dashboard_handler(panel))
+    with pytest.raises(HTTPError, match="404"):
+        handler._ask(model["id"])
+    handler._ask("of-another-kind")  # a LocalCluster's is the extension's own business
+    await panel.refresh()
+    assert set(panel.tokens) == {model["id"]}
+    await manager.close_cluster(model["id"])
 
 
 async def test_what_the_panel_makes_is_listed_once(manager: Any) -> None:

@@ -6,14 +6,17 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import tomllib
 from pathlib import Path
 
+import psutil
 import pytest
 
-from dask_hpc import LocalJobCluster
+from tests.helpers import wait_until
 from tests.integration.account import Account
+from tests.integration.supervised import running
 from tests.packaging.conftest import ROOT, Built, Installed, build
 
 DOCKERFILE = (ROOT / "containers" / "Dockerfile").read_text()
@@ -64,27 +67,38 @@ def test_the_extras_that_they_install_exist() -> None:
     assert set(names.split(",")) <= set(EXTRAS)
 
 
+#: A program that plays ``apptainer exec [OPTIONS] IMAGE COMMAND``: it wants an image that exists,
+#: in which there is another Python, on its PATH alone; and as Apptainer itself, it stays, waits for
+#: the command and passes on signals (MonitorContainer in its source).
+RUNTIME = """
+import os, signal, subprocess, sys
+
+words = iter(sys.argv[1:])
+assert next(words) == "exec"
+for image in words:
+    if not image.startswith("-"):
+        break
+    next(words)
+if not os.path.exists(image):
+    sys.exit(f"FATAL:   could not open image {image}")
+inside = {**os.environ, "APPTAINER_CONTAINER": image, "PATH": "@BIN@:/usr/bin:/bin"}
+inside.pop("PYTHONPATH", None)
+command = ["/usr/bin/env", *words]
+process = subprocess.Popen(command, env=inside)
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, lambda number, frame: process.send_signal(number))
+status = process.wait()
+sys.exit(status if status >= 0 else 128 - status)
+"""
+
+
 @pytest.fixture
 def runtime(tmp_path: Path, installed: Installed) -> Path:
-    """A program that plays ``apptainer exec [OPTIONS] IMAGE COMMAND``.
-
-    It wants an image that exists, and in it there is another Python, on its PATH alone.
-    """
+    code = tmp_path / "runtime.py"
+    code.write_text(RUNTIME.replace("@BIN@", str(installed.prefix / "bin")))
     program = tmp_path / "bin" / "apptainer"
     program.parent.mkdir()
-    program.write_text(
-        "#!/bin/bash\n"
-        'while [ "${1#-}" != "$1" ] || [ "$1" = exec ]; do\n'
-        '    [ "$1" = --bind ] && shift\n'
-        "    shift\n"
-        "done\n"
-        '[ -f "$1" ] || { echo "FATAL: could not open image $1" >&2; exit 255; }\n'
-        'export APPTAINER_CONTAINER="$1"\n'
-        f"export PATH={shlex.quote(str(installed.prefix / 'bin'))}:$PATH\n"
-        "shift\n"
-        "unset PYTHONPATH\n"
-        'exec "$@"\n'
-    )
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "{code}" "$@"\n')
     program.chmod(0o700)
     return program
 
@@ -98,10 +112,19 @@ def test_jobs_run_in_an_image(
     image.parent.mkdir()
     image.touch()
     inside = f"{runtime} exec --bind {tmp_path}:/data {shlex.quote(str(image))} python"
-    with LocalJobCluster(cores=2, processes=2, memory="1 GiB", python=inside) as cluster:
+    with account.cluster(python=inside, n_workers=2) as cluster, cluster.get_client() as client:
         assert f"'{image}' python -m dask_hpc worker" in cluster.job_script()
-        cluster.scale(2)
         cluster.wait_for_workers(2, timeout=45)
-        with cluster.get_client() as client:
-            seen = client.run(lambda: (sys.prefix, os.environ["APPTAINER_CONTAINER"]))
-    assert set(seen.values()) == {(str(installed.prefix), str(image))}
+        seen = client.run(lambda: (sys.prefix, os.environ["APPTAINER_CONTAINER"]))
+        assert set(seen.values()) == {(str(installed.prefix), str(image))}
+
+        # a signal of the batch system to the job's first process alone
+        first, *_ = client.scheduler_info(n_workers=-1)["workers"]
+        data = client.scatter({"x": list(range(1000))}, workers=[first])["x"]
+        # from the worker: the fork server, the supervisor, the runtime
+        above = client.run(lambda: psutil.Process().parents()[2].pid, workers=[first])[first]
+        job = psutil.Process(above)
+        assert str(runtime.parent.parent / "runtime.py") in job.cmdline()
+        job.send_signal(signal.SIGTERM)
+        wait_until(lambda: not running(job))
+        assert data.result(timeout=20) == list(range(1000))

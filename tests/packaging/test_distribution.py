@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import json
 import re
 import tarfile
 import tomllib
@@ -44,6 +45,19 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
         "dask_hpc/config/dask-hpc.yaml",
         "dask_hpc/site/profiles/ncar-casper.yaml",
     } <= names
+
+
+def test_what_jupyter_servers_load_is_there(installed: Installed) -> None:
+    """Enabled by its installation, and of no weight where JupyterLab's extension is not."""
+    file = installed.prefix / "etc" / "jupyter" / "jupyter_server_config.d" / "dask-hpc.json"
+    (module,) = json.loads(file.read_text())["ServerApp"]["jpserver_extensions"]
+    code = (
+        f"import sys, {module} as module\n"
+        "(point,) = module._jupyter_server_extension_points()\n"
+        "module._load_jupyter_server_extension(None)\n"
+        "print(point['module'], 'distributed' in sys.modules)"
+    )
+    assert installed.run("python", "-c", code).split() == [module, "False"]
 
 
 def test_the_sdist_gives_the_same_wheel(built: Built) -> None:

@@ -15,7 +15,7 @@ RECIPE = ROOT / "recipe" / "recipe.yaml"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 #: What is called otherwise in conda-forge: its `dask` brings much more than PyPI's.
-NAMES = {"dask": "dask-core"}
+NAMES = {"dask": "dask-core", "jupyter-server": "jupyter_server"}
 #: Extras that users install; the others are a developer's.
 EXTRAS = ("dashboard", "mpi", "drmaa", "jupyter")
 

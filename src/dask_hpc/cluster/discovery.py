@@ -6,7 +6,7 @@ To such tools, closing a cluster means to end it; what that does is the cluster'
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self
@@ -19,7 +19,7 @@ from dask_hpc.cluster.known import Known, clusters
 from dask_hpc.errors import HPCError
 
 #: Seconds in which a head must answer to be listed: dask-ctl waits for five, for all of them.
-_ANSWER = 2.0
+_ANSWER = 4.0
 
 
 def living() -> list[Known]:
@@ -95,14 +95,20 @@ class ManagedCluster(HPCCluster):
         timeout
             See :meth:`HPCCluster.close`, for a head in this process.
         """
-        self.ending_it = True
-        if not isinstance(self._steering, Elsewhere) or self._over():
+        if self._ending is not None or not isinstance(self._steering, Elsewhere):
             return super().close(timeout)
+        self.ending_it = True
         ending = self.shutdown()
-        return super().close(timeout) if ending is None else ending
+        if ending is None:
+            return super().close(timeout)
+        return asyncio.ensure_future(self._ended_it(ending))
 
-    def _over(self) -> bool:
-        return self._ending is not None
+    async def _ended_it(self, ending: Awaitable[None]) -> None:
+        try:
+            await ending
+        except BaseException:  # whatever came of it, the cluster may be there still
+            self.ending_it = False
+            raise
 
     def __exit__(self, *exc_info: object) -> None:
         super().close()

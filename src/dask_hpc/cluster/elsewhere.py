@@ -57,6 +57,7 @@ class Elsewhere:
         self.client = HeadClient(known)
         self.found = rendezvous.read(known.scheduler_file)
         self._view = self.client.view(jobs=False)
+        self._turn = asyncio.Lock()
 
     def security(self) -> Security:
         """What its scheduler is connected to with."""
@@ -69,15 +70,19 @@ class Elsewhere:
 
     def scale(self, n: int | Mapping[str, int] | None = None, **words: Any) -> Awaitable[None]:
         """See :meth:`dask_hpc.HPCCluster.scale`."""
-        return self._change(self.client.scale, n, **words)
+        return self._steer(self.client.scale, n, **words)
 
     def adapt(self, **words: Any) -> Awaitable[None]:
         """See :meth:`dask_hpc.HPCCluster.adapt`."""
-        return self._change(self.client.adapt, **words)
+        return self._steer(self.client.adapt, **words)
 
     def add_pool(self, name: str, options: Mapping[str, Any]) -> Awaitable[None]:
         """See :meth:`dask_hpc.HPCCluster.add_pool`."""
-        return self._change(self.client.add_pool, name, options)
+        return self._steer(self.client.add_pool, name, options)
+
+    async def _steer(self, ask: Callable[..., View], *args: Any, **words: Any) -> None:
+        async with self._turn:  # in the order of the calls, also of those that nobody awaits
+            await self._change(ask, *args, **words)
 
     async def _change(self, ask: Callable[..., View], *args: Any, **words: Any) -> None:
         self._view = await asyncio.to_thread(ask, *args, **words)

@@ -7,6 +7,7 @@ the other is missing.  The panel, its buttons and the pages are the other's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
 import socket
@@ -81,12 +82,16 @@ class Panel:
 
     async def _learn_tokens(self, here: Collection[str]) -> None:
         """Learn what opens the dashboards on this machine; another's would be some other port."""
-        tokens: dict[str, str] = {}
-        for key, each in self.ours().items():
-            if each.name in here:
-                known = key in self.tokens
-                tokens[key] = self.tokens[key] if known else await asyncio.to_thread(_token, each)
-        self.tokens = tokens
+        there = {key: each for key, each in self.ours().items() if each.name in here}
+        self.tokens = {key: token for key, token in self.tokens.items() if key in there}
+        for key in there.keys() - self.tokens.keys():
+            await self._learn(key, there[key])
+
+    async def _learn(self, key: str, cluster: HPCCluster) -> None:
+        from dask_hpc.errors import HPCError
+
+        with contextlib.suppress(HPCError, OSError):  # it ends: there will be nothing to show
+            self.tokens[key] = await asyncio.to_thread(_token, cluster)
 
     async def _add(self, name: str, here: Collection[str]) -> None:
         from dask_hpc.cluster.discovery import DiscoveredCluster
@@ -99,15 +104,16 @@ class Panel:
             return
         key = str(uuid4())
         if name in here:  # first: who sees it may click at once
-            self.tokens[key] = await asyncio.to_thread(_token, cluster)
+            await self._learn(key, cluster)
         self._manager._clusters[key] = cluster  # noqa: SLF001
         self._manager._cluster_names[key] = name  # noqa: SLF001
 
     async def _drop(self, key: str) -> None:
-        cluster = self._manager._clusters.pop(key)  # noqa: SLF001
+        cluster = self._manager._clusters.pop(key, None)  # noqa: SLF001
         self._manager._cluster_names.pop(key, None)  # noqa: SLF001
         self._manager._adaptives.pop(key, None)  # noqa: SLF001
-        await cluster.finish()
+        if cluster is not None:
+            await cluster.finish()
 
 
 def _token(cluster: HPCCluster) -> str:
@@ -138,7 +144,7 @@ def _dashboard_handler(panel: Panel) -> Any:
             return await super().open(cluster_id, proxied_path)
 
         def _ask(self, cluster_id: str) -> None:
-            self._token = panel.tokens.get(cluster_id)
+            self._token = panel.tokens.get(cluster_id) or None  # "": it has no dashboard
             if self._token is None and cluster_id in panel.ours():
                 # Its port on this machine may be another user's, whose pages would be shown as
                 # the Jupyter server's own.
