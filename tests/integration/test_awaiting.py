@@ -9,6 +9,8 @@ from distributed import Client, Scheduler, Security
 
 from dask_hpc.launch import rendezvous
 from dask_hpc.model.tls import TLSFiles
+from dask_hpc.node import head
+from dask_hpc.node.options import WorkerOptions
 from tests.integration.supervised import Supervisor, joined, running, scheduler_process, until
 
 if TYPE_CHECKING:
@@ -56,6 +58,17 @@ async def test_a_job_that_awaits_a_head_ends_when_the_cluster_has(
     file.unlink()
     code, line = await supervisor.ended(10)
     assert (code, "the head is gone" in line) == (0, True)
+
+
+async def test_a_head_that_was_cut_off_is_found_again(
+    scheduler: Scheduler, file: Path, security: Security, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the one that the file has named all along, and it answers: the network is back."""
+    monkeypatch.setattr(head, "PAUSE", 0.05)
+    wanted = WorkerOptions(scheduler_file=file, await_head=20)
+    named = rendezvous.read(file)
+    found = await head.another(wanted, head.Head(named.address, security, named=named))
+    assert found == named
 
 
 @pytest.mark.parametrize(("seconds", "signalled"), [("1", False), ("60", True)])
