@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from dask_hpc.cluster.head_client import HeadClient
+from dask_hpc.cluster.known import find
 from tests.helpers import wait_until
 from tests.integration.account import Account
 
@@ -77,7 +79,11 @@ def down(account: Account) -> Iterator[None]:
 @pytest.mark.usefixtures("down")
 def test_a_cluster_lives_by_commands_alone(account: Account) -> None:
     """Up, seen, scaled, used and ended by processes that know no more than its name."""
-    call("up", *SMALL, "--name", "study", "--jobs", "2")
+    asked = ("up", *SMALL, "--name", "study", "--jobs", "2")
+    rehearsed = json.loads(call(*asked, "--dry-run", "--json"))
+    assert account.left() == []
+    call(*asked)
+    assert rehearsed["pools"][0]["script"] == HeadClient(find("study")).script()
     (row,) = json.loads(call("ls", "--json"))
     assert (row["name"], row["status"], row["workers"]) == ("study", "running", 2)
     assert row["jobs"]["running"] == 2
@@ -94,6 +100,7 @@ def test_a_cluster_lives_by_commands_alone(account: Account) -> None:
     (path,) = call("logs", "study", job["name"], "--paths").splitlines()
     assert path == job["log"]
     assert "worker" in call("logs", "study", job["id"])
+    assert "study" in call("logs", "--head")
 
     call("scale", "study", "--jobs", "9", "--wait", "--timeout", "0.5", code=4)  # 4 slots
     call("adapt", "--minimum-jobs", "0", "--maximum-jobs", "1")
