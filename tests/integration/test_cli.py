@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from dask_hpc.cluster.head_client import HeadClient
 from dask_hpc.cluster.known import find
+from dask_hpc.errors import HeadUnreachable
 from tests.helpers import wait_until
 from tests.integration.account import Account
 
@@ -68,6 +70,12 @@ def down(account: Account) -> Iterator[None]:
     subprocess.run([*COMMAND, "down", "--all"], capture_output=True, timeout=60, check=False)
 
 
+def wait_for_ever(head: HeadClient) -> None:
+    changes = 0
+    while True:
+        changes = head.wait(changes, 30)["changes"]
+
+
 @pytest.mark.usefixtures("down")
 def test_a_cluster_lives_by_commands_alone(account: Account) -> None:
     """Up, seen, scaled, used and ended by processes that know no more than its name."""
@@ -104,7 +112,17 @@ def test_a_cluster_lives_by_commands_alone(account: Account) -> None:
     call("status", "studi", code=3)
     call("up", *SMALL, "--name", "study", code=1)  # there is one of that name
 
-    assert "cluster study is closed" in call("down")
+    watcher = subprocess.Popen(
+        [*COMMAND, "status", "--watch"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert watcher.stdout is not None
+    assert "wanted" in watcher.stdout.readline()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(wait_for_ever, HeadClient(find("study")))
+        assert "cluster study is closed" in call("down")
+        assert isinstance(waiting.exception(20), HeadUnreachable)
+    _, said = watcher.communicate(timeout=20)
+    assert (watcher.returncode, said) == (0, "cluster study has been ended\n")
     account.wait_until_nothing_is_left()
     assert json.loads(call("ls", "--json")) == []
 

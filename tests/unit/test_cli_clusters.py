@@ -133,8 +133,15 @@ def test_watching_ends_with_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None
         "8 workers; 3 wanted: 2 running, 1 pending (Resources)",
         "12 workers; 3 wanted: 3 running",
     ]
-    assert "cluster study has ended" in result.stderr
+    assert "cluster study has been ended" in result.stderr
     assert len(head.told) == 3
+
+
+def test_who_watches_does_not_hold_up_a_head_that_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not asked again."""
+    head = have(monkeypatch, cluster(), head=FakeHead([view(status="closing")]))
+    assert call("status", "--watch").exit_code == 0
+    assert head.told == []
 
 
 def test_on_a_terminal_the_picture_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
