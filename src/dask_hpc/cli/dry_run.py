@@ -26,7 +26,11 @@ _DRAWN = "xxxxxx"
 
 
 def rehearse(
-    asked: Asked, head_options: Mapping[str, Any] | None = None, *, as_json: bool = False
+    asked: Asked,
+    head: str = "here",
+    head_options: Mapping[str, Any] | None = None,
+    *,
+    as_json: bool = False,
 ) -> None:
     """Print what would be submitted.
 
@@ -34,8 +38,8 @@ def rehearse(
     ----------
     asked
         What was asked for.
-    head_options
-        Of the head's job, if it has one.
+    head, head_options
+        Where it runs; what its job asks for, if it has one.
     as_json
         Print JSON.
 
@@ -44,7 +48,7 @@ def rehearse(
     ConfigurationError
         If what was asked for can never work.
     """
-    found = plan(asked, head_options)
+    found = plan(asked, head, head_options)
     if as_json:
         echo_json(found)
         return
@@ -57,7 +61,7 @@ def rehearse(
             click.echo(f"{command}\n")
 
 
-def plan(asked: Asked, head_options: Mapping[str, Any] | None) -> dict[str, Any]:
+def plan(asked: Asked, head: str, head_options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Work out what would be submitted.
 
     Returns
@@ -73,6 +77,7 @@ def plan(asked: Asked, head_options: Mapping[str, Any] | None) -> dict[str, Any]
         If what was asked for can never work.
     """
     from dask_hpc.cluster.directory import ClusterDirectory
+    from dask_hpc.cluster.head import AWAIT_HEAD
     from dask_hpc.cluster.head_pools import HeadPools
     from dask_hpc.cluster.options import check_name
     from dask_hpc.cluster.security import home
@@ -82,7 +87,8 @@ def plan(asked: Asked, head_options: Mapping[str, Any] | None) -> dict[str, Any]
     path = home() / name
     logs = request.options.log_directory
     directory = ClusterDirectory(path, Path(logs).absolute() if logs else path / "logs")
-    pools = HeadPools(directory, request.driver)
+    patience = AWAIT_HEAD if head == "detached" else 0.0  # as Head has it
+    pools = HeadPools(directory, request.driver, await_head=patience)
     return {
         "cluster": name,
         "batch": request.driver.name,

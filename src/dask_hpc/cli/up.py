@@ -78,7 +78,7 @@ def up(
     if dry_run:
         from dask_hpc.cli.dry_run import rehearse
 
-        rehearse(request, of_head, as_json=as_json)
+        rehearse(request, place, of_head, as_json=as_json)
         return
     cluster = _started(request, place, of_head or {}, seconds)
     head = connect(cluster)
