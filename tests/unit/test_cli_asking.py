@@ -118,10 +118,24 @@ def test_a_dry_run_knows_every_pool(home: Path) -> None:
     found = json.loads(result.stdout)
     assert (found["cluster"], found["batch"]) == ("study", "slurm")
     default, gpu = found["pools"]
-    assert (default["pool"], default["jobs"], default["commands"]) == ("default", 0, [])
+    assert (default["what"], default["jobs"], default["commands"]) == ("pool default", 0, [])
     assert gpu["jobs"] == 2
     assert "#SBATCH --gres=gpu:1" in gpu["script"]
     assert gpu["commands"][0].endswith(f" {home}/.dask-hpc/study/job-gpu.sh")
+
+
+def test_a_dry_run_shows_the_job_of_the_head(home: Path) -> None:
+    """First, as it is submitted first."""
+    words = ("--head", "job", "--head-option", "walltime=12:00:00", "--jobs", "1", "--dry-run")
+    text = CliRunner().invoke(hpc, ["up", *ASKED, *words]).stdout
+    head, _, workers = text.partition("# pool default")
+    assert "#SBATCH --time=12:00:00" in head
+    assert "dask_hpc.cluster.head_process" in head
+    assert "--job-name=study-head-xxxxxx" in head
+    assert "--job-name=study-xxxxxx" in workers
+    assert list(home.iterdir()) == []
+    alone = CliRunner().invoke(hpc, ["up", *ASKED, "--head-option", "walltime=1h", "--dry-run"])
+    assert alone.exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["up", "run"])

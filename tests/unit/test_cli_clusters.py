@@ -133,8 +133,15 @@ def test_watching_ends_with_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None
         "8 workers; 3 wanted: 2 running, 1 pending (Resources)",
         "12 workers; 3 wanted: 3 running",
     ]
-    assert "cluster study has ended" in result.stderr
+    assert "cluster study has been ended" in result.stderr
     assert len(head.told) == 3
+
+
+def test_who_watches_does_not_hold_up_a_head_that_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not asked again."""
+    head = have(monkeypatch, cluster(), head=FakeHead([view(status="closing")]))
+    assert call("status", "--watch").exit_code == 0
+    assert head.told == []
 
 
 def test_on_a_terminal_the_picture_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,12 +316,26 @@ def test_of_a_dead_head_the_logs_are_read(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert call("logs", "study").stdout == "last words\n"
 
 
+def test_what_a_failed_cluster_has_left_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its logs are kept; a name is no path."""
+    monkeypatch.setenv("DASK_HPC_HOME", str(tmp_path / "home"))
+    for place in ("home/study", "elsewhere"):
+        (tmp_path / place / "logs").mkdir(parents=True)
+        (tmp_path / place / "logs" / "study-ab12-0.log").write_text("no such module\n")
+    have(monkeypatch)
+    assert call("logs", "study", "study-ab12-0").stdout == "no such module\n"
+    assert call("logs", "other").exit_code == 3
+    assert call("logs", "../elsewhere").exit_code == 3
+
+
 def test_a_detached_head_has_a_log_of_its_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One in a process of somebody's writes there."""
     have(monkeypatch, cluster(directory=tmp_path))
-    assert "runs in process 4321 of login1" in call("logs", "--head").stderr
+    assert "a head that is not detached" in call("logs", "--head").stderr
     (tmp_path / "head.log").write_text("started\nsaid more\n")
     assert call("logs", "--head", "--tail", "1").stdout == "said more\n"
 

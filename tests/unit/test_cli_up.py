@@ -38,8 +38,10 @@ def test_the_head_is_asked_for_the_jobs_and_these_are_waited_for(
 ) -> None:
     """All of them, unless told otherwise."""
     head = have(monkeypatch, cluster(), head=FakeHead([view(), COMPLETE]))
-    result = up("--name", "study", "--jobs", "3", "--head", "job")
-    assert brought == [({"cores": 4}, {"name": "study", "head": "job"})]
+    result = up("--name", "study", "--jobs", "3", "--head", "job", "--head-option", "queue=l")
+    ((keywords, words),) = brought
+    assert keywords == {"cores": 4}
+    assert (words["name"], words["head"], words["head_options"]) == ("study", "job", {"queue": "l"})
     assert head.told[0] == ("scale", {"jobs": 3, "pool": None})
     assert [word for word, _ in head.told] == ["scale", "wait"]
     assert result.stdout == "study: 3 wanted: 3 running\n"

@@ -1,6 +1,6 @@
 """``dask-hpc logs``: what the jobs of a cluster have written.
 
-Read by the head; of a cluster whose head has died, from what is left in its directory.
+Read by the head; of a cluster that has none any more, from what is left in its directory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import click
 
 from dask_hpc.cli.render import echo_json
 from dask_hpc.cli.which import cluster_argument, connect, find, json_option
-from dask_hpc.errors import HPCError
+from dask_hpc.errors import HPCError, UnknownCluster
 
 if TYPE_CHECKING:
     from dask_hpc.cluster.known import Known
@@ -41,7 +41,7 @@ def logs(
     as_json: bool,
 ) -> None:
     """Show the logs of the cluster NAME's jobs, or of one JOB: its name or its id."""
-    cluster = find(name)
+    cluster = _found(name)
     texts = _of_head(cluster) if of_head else _read(cluster, pool)
     if job is not None:
         texts = _of_job(cluster, job, texts)
@@ -62,12 +62,43 @@ def logs(
         click.echo(f"nobody has written a log of cluster {cluster.name} yet", err=True)
 
 
+def _found(name: str | None) -> Known:
+    """Find a cluster, or what one has left that ended with a failure: logs are kept then."""
+    try:
+        return find(name)
+    except UnknownCluster:
+        left = _left(name) if name and name[0].isalpha() and "/" not in name else None
+        if left is None:
+            raise
+        return left
+
+
+def _left(name: str) -> Known | None:
+    from dask_hpc.cluster.known import Known
+    from dask_hpc.cluster.security import home
+
+    directory = home() / name
+    if not (directory / "logs").is_dir():
+        return None
+    return Known(
+        name=name,
+        directory=directory,
+        batch="",
+        head="",
+        host="",
+        pid=0,
+        opened=0.0,
+        scheduler_file=directory / "scheduler.json",
+        alive=False,
+    )
+
+
 def _read(cluster: Known, pool: str | None) -> dict[str, str]:
     if cluster.alive is not False:
         return connect(cluster).logs(pool)
     if pool is not None:
         raise HPCError(
-            f"the head of cluster {cluster.name} has died: nobody knows the pools of its logs",
+            f"cluster {cluster.name} has no head: nobody knows the pools of its logs",
             hint="leave --pool out",
         )
     found = sorted((cluster.directory / "logs").glob("*.log"))
@@ -80,9 +111,8 @@ def _of_head(cluster: Known) -> dict[str, str]:
     path = cluster.directory / HEAD_LOG
     if not path.exists():
         raise HPCError(
-            f"the head of cluster {cluster.name} has no log: it runs in process {cluster.pid} of"
-            f" {cluster.host}",
-            hint="what it says is shown there",
+            f"the head of cluster {cluster.name} has no log: a head that is not detached says what"
+            " it has to say where it was started"
         )
     return {str(path): path.read_text(errors="replace")}
 

@@ -159,7 +159,7 @@ def _watch(cluster: Known, head: HeadClient, *, as_json: bool) -> None:
             if line != said:
                 click.echo(f"{time.strftime('%H:%M:%S', time.localtime(view['now']))} {line}")
                 said = line
-    click.echo(f"cluster {cluster.name} has ended", err=True)
+    click.echo(f"cluster {cluster.name} has been ended", err=True)
 
 
 def _watch_live(cluster: Known, head: HeadClient) -> None:
@@ -175,6 +175,8 @@ def _views(cluster: Known, head: HeadClient, seconds: float) -> Iterator[View]:
     view = head.view()
     while True:
         yield view
+        if view["status"] != "running":  # it ends: what waits for more would hold it up
+            return
         try:
             view = head.wait(view["changes"], seconds)
         except HeadUnreachable:

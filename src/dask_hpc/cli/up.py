@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_hpc.cli.asking import asked, asking
+from dask_hpc.cli.asking import asked, asking, pair
 from dask_hpc.cli.render import echo_json
 from dask_hpc.cli.waiting import progress, seconds_of, wait_for
 from dask_hpc.cli.which import connect, json_option
 from dask_hpc.errors import HPCError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dask_hpc.cli.asking import Asked
     from dask_hpc.cluster.head_client import HeadClient
     from dask_hpc.cluster.known import Known
@@ -35,6 +37,13 @@ _ALL = "all"
     help="where the scheduler runs: a process on this machine, or a job of its own",
 )
 @click.option(
+    "--head-option",
+    "head_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="of the head's job, for example walltime=12h; repeat it",
+)
+@click.option(
     "--wait",
     is_flag=False,
     flag_value=_ALL,
@@ -43,11 +52,14 @@ _ALL = "all"
     help="wait for so many workers; default: for all that were asked for",
 )
 @click.option("--no-wait", is_flag=True, help="do not wait for workers")
-@click.option("--timeout", help='longest wait for workers, for example "10 min"')
+@click.option(
+    "--timeout", help='longest wait for the head\'s job, and for workers, for example "10 min"'
+)
 @json_option
 def up(
     *,
     place: str,
+    head_options: tuple[str, ...],
     wait: str,
     no_wait: bool,
     timeout: str | None,
@@ -60,12 +72,15 @@ def up(
     While it waits for workers, Ctrl-C ends the waiting and not the cluster.
     """
     request, seconds, workers = asked(**options), seconds_of(timeout), _count(wait)
+    if head_options and place != "job":
+        raise click.UsageError("--head-option is about the head's job: say --head job")
+    of_head = dict(pair(text, "--head-option") for text in head_options) if place == "job" else None
     if dry_run:
         from dask_hpc.cli.dry_run import rehearse
 
-        rehearse(request, as_json=as_json)
+        rehearse(request, place, of_head, as_json=as_json)
         return
-    cluster = _started(request, place)
+    cluster = _started(request, place, of_head or {}, seconds)
     head = connect(cluster)
     _give_size(head, request)
     click.echo(f"cluster {cluster.name} is up", err=True)
@@ -90,14 +105,17 @@ def _count(wait: str) -> int | None:
     return None if wait == _ALL else int(wait)
 
 
-def _started(request: Asked, place: str) -> Known:
+def _started(
+    request: Asked, place: str, head_options: Mapping[str, Any], timeout: float | None
+) -> Known:
     from dask_hpc.cluster.bring_up import bring_up
 
     keywords = dict(request.keywords)
     name = keywords.pop("name", None)
     with progress() as show:
-        show("the head is started" if place == "detached" else "the head's job is submitted")
-        return bring_up(keywords, name=name, head=place)
+        return bring_up(
+            keywords, name=name, head=place, head_options=head_options, timeout=timeout, told=show
+        )
 
 
 def _give_size(head: HeadClient, request: Asked) -> None:

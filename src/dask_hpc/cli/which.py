@@ -93,10 +93,11 @@ def connect(known: Known, timeout: float = 10.0) -> HeadClient:
     from dask_hpc.cluster.head_client import HeadClient
 
     if known.alive is False:
+        back = "its guardian starts it again in a moment; if not, " * (known.head == "detached")
         raise HeadUnreachable(
             f"the head of cluster {known.name} has died: it was process {known.pid} on"
             f" {known.host}",
-            hint=f"`dask-hpc down {known.name}` clears away what it left",
+            hint=f"{back}`dask-hpc down {known.name}` clears away what it left",
         )
     return HeadClient(known, timeout)
 

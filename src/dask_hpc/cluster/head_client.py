@@ -10,6 +10,7 @@ import http.client
 import json
 import ssl
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -139,7 +140,10 @@ class HeadClient:
         )
         try:
             connection.request("POST", f"/{operation}", body)
-            return connection.getresponse().read()
+            response = connection.getresponse()
+            if response.status not in _TOLD:  # it ends in this moment, or is no head of ours
+                raise http.client.HTTPException(f"it says {response.status} {response.reason}")
+            return response.read()
         finally:
             connection.close()
 
@@ -154,6 +158,8 @@ class HeadClient:
         return ensure_identity()
 
 
+#: With these a head answers, or tells an error of ours.
+_TOLD = (HTTPStatus.OK, HTTPStatus.BAD_REQUEST)
 #: Seconds: a submit command may take its time, and so may the last job.
 _SUBMITTING = 120.0
 #: Seconds: JupyterLab reads thousands of files, or is started just now by somebody else.
