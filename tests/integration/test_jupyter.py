@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from bokeh.util.token import generate_jwt_token, generate_session_id
+from click.testing import CliRunner
 
 from dask_hpc import HPCCluster, LocalJobCluster
+from dask_hpc.cli.entry import hpc
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.jupyter.reach import Reach
 from tests.integration.account import Account
@@ -182,6 +184,18 @@ class TestBesideTheScheduler:
             assert attached.jupyter() == reach
             with pytest.raises(ConfigurationError, match="listens at socket"):
                 attached.jupyter("network")
+
+    def test_the_command_finds_it_as_well(self, cluster, reach):
+        """``dask-hpc jupyter NAME``: the line for people, JSON for programs."""
+        shown = CliRunner().invoke(hpc, ["jupyter", cluster.name])
+        assert (shown.exit_code, shown.stdout) == (0, f"{reach}\n"), shown.output
+        told = json.loads(CliRunner().invoke(hpc, ["jupyter", cluster.name, "--json"]).stdout)
+        assert Reach.from_json({name: told[name] for name in reach.to_json()}) == reach
+        assert told["url"] in str(reach)
+        assert told["tunnel"] in str(reach)
+        elsewhere = CliRunner().invoke(hpc, ["jupyter", cluster.name, "--listen", "network"])
+        assert elsewhere.exit_code == 78
+        assert "listens at socket" in elsewhere.output
 
     def test_it_shows_where_the_user_is(self, owner):
         """The current directory, as a Jupyter started by hand."""

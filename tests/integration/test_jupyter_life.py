@@ -14,8 +14,10 @@ import ssl
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from dask_hpc import HPCCluster
+from dask_hpc.cli.entry import hpc
 from dask_hpc.errors import JupyterError
 from dask_hpc.jupyter import server
 from dask_hpc.jupyter.reach import Reach
@@ -98,6 +100,10 @@ def test_beside_a_detached_head_it_outlives_who_asked(account):
     assert Browser(reach, reach.token).ask("/api/contents").status == 200
     with HPCCluster.attach("test") as attached:
         assert attached.jupyter() == reach
+        stopped = CliRunner().invoke(hpc, ["jupyter", "test", "--stop"])
+        assert stopped.exit_code == 0, stopped.output
+        assert not Path(reach.socket).exists()
+        assert attached.jupyter("socket", root=account.path).token != reach.token
         attached.shutdown()
     account.wait_until_nothing_is_left()
 
