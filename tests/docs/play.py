@@ -21,6 +21,7 @@ import traceback
 from typing import Any
 
 import dask.config
+import distributed  # noqa: F401  (its defaults are in the configuration that each page finds)
 
 from tests.docs.blocks import Block, examples
 

@@ -8,14 +8,33 @@ import json
 import socket
 import ssl
 import uuid
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 from tornado.httpclient import HTTPRequest
 from tornado.netutil import Resolver
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from dask_hpc.jupyter.reach import Listen, Reach
+
+
+def tree(reach: Reach) -> list[psutil.Process]:
+    """The server's process and all below it."""
+    for process in psutil.Process().children():
+        if "dask_hpc.jupyter.serve" in process.cmdline():
+            return [process, *process.children(recursive=True)]
+    raise AssertionError("no server runs")
+
+
+def listening(process: psutil.Process) -> set[tuple[str, int]]:
+    """Addresses on which it takes connections from the network or this machine's other users."""
+    return {
+        (connection.laddr.ip, connection.laddr.port)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
 
 
 @dataclass(frozen=True)
@@ -64,11 +83,10 @@ class Browser:
         """Send one request, follow nothing."""
         connection = self._connection()
         text = None if body is None else json.dumps(body)
-        connection.request(method, path, body=text, headers=self._headers())
-        got = connection.getresponse()
-        answer = Answer(got.status, dict(got.getheaders()), got.read())
-        connection.close()
-        return answer
+        with closing(connection):
+            connection.request(method, path, body=text, headers=self._headers())
+            got = connection.getresponse()
+            return Answer(got.status, dict(got.getheaders()), got.read())
 
     async def socket(self, path: str, protocols: list[str]) -> WebSocketClientConnection:
         """Open a websocket as a page of the server does."""
@@ -87,7 +105,15 @@ class Browser:
         try:
             return await asyncio.wait_for(_execute(channels, code), 50)
         finally:
-            channels.close()
+            await shut(channels)
+
+
+async def shut(connection: WebSocketClientConnection) -> None:
+    """Close a websocket, and wait until it is."""
+    connection.close()
+    async with asyncio.timeout(10):
+        while await connection.read_message() is not None:
+            pass
 
 
 class _ToSocket(Resolver):

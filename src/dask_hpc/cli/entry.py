@@ -35,6 +35,7 @@ _COMMANDS = {
     "jobs": ("dask_hpc.cli.jobs:jobs", "List the jobs of a cluster."),
     "logs": ("dask_hpc.cli.logs:logs", "Show what jobs have written."),
     "attach": ("dask_hpc.cli.attach:attach", "Tell how to use a cluster from elsewhere."),
+    "jupyter": ("dask_hpc.cli.jupyter:jupyter", "Open JupyterLab beside the scheduler."),
     "down": ("dask_hpc.cli.down:down", "End clusters."),
     "run": ("dask_hpc.cli.run:run", "Run a script on a cluster of its own."),
     "demo": ("dask_hpc.cli.demo:demo", "Try it: a cluster through the queue and a real analysis."),
