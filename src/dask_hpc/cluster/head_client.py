@@ -130,8 +130,8 @@ class HeadClient:
         raise HeadUnreachable(
             f"the head of cluster {self._known.name}, process {self._found.pid} on "
             f"{self._found.host}, does not answer: {trouble}",
-            hint=f"see {self._known.directory}; if it has died, `dask-hpc up --name "
-            f"{self._known.name}` starts it again",
+            hint=f"see {self._known.directory}; if it has died, its jobs end by themselves, and "
+            f"`dask-hpc down {self._known.name}` clears up after it",
         )
 
     def _post(self, host: str, operation: str, body: str, timeout: float) -> bytes:
