@@ -21,8 +21,11 @@ import traceback
 from typing import Any
 
 import dask.config
-import distributed  # noqa: F401  (its defaults are in the configuration that each page finds)
+import distributed  # its configuration is there before the first page
+from distributed.core import Status
 
+from dask_hpc import HPCCluster
+from dask_hpc.config.reader import defaults
 from tests.docs.blocks import Block, examples
 
 
@@ -53,11 +56,13 @@ def _run(block: Block, names: dict[str, Any]) -> None:
 
 
 def _close(names: dict[str, Any]) -> None:
-    """Close what a page leaves open, as the end of a reader's script would."""
-    for kind in ("Client", "Cluster"):
-        for value in list(names.values()):
-            if any(each.__name__ == kind for each in type(value).__mro__):
-                value.close()
+    """Close what a page leaves open, and end what would outlive it."""
+    for value in list(names.values()):
+        if isinstance(value, distributed.Client):
+            value.close()
+    for value in list(names.values()):
+        if isinstance(value, HPCCluster) and value.status is Status.running:
+            value.shutdown()
     names.clear()
     gc.collect()
 
@@ -65,6 +70,7 @@ def _close(names: dict[str, Any]) -> None:
 def main() -> None:
     """Play the pages named in the arguments."""
     failures: dict[str, str] = {}
+    defaults()
     for page in sys.argv[1:]:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as directory:
