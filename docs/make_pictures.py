@@ -13,6 +13,7 @@ import os
 import pty
 import re
 import secrets
+import select
 import shlex
 import socket
 import subprocess
@@ -31,7 +32,7 @@ COLUMNS = 110
 #: File name, and the commands whose output it shows.
 COMMANDS = {
     "cli": (
-        "dask-hpc up --name study --cores 2 --memory 2GiB --walltime 30min --jobs 6",
+        "dask-hpc up --name study --cores 2 --memory 2GiB --walltime 30min --jobs 3",
         "dask-hpc ls",
         "dask-hpc status study",
         "dask-hpc jobs study",
@@ -94,11 +95,14 @@ def in_terminal(command: str) -> str:
     )
     os.close(theirs)
     printed = b""
-    try:
-        while block := os.read(ours, 65536):
-            printed += block
-    except OSError:  # how a terminal says that the other side is closed
-        pass
+    while True:
+        ready, _, _ = select.select([ours], [], [], 0.2)
+        if not ready and process.poll() is not None:  # its head may hold the terminal
+            break
+        try:
+            printed += os.read(ours, 65536) if ready else b""
+        except OSError:  # how a terminal says that nobody is there any more
+            break
     process.wait()
     os.close(ours)
     return printed.decode().replace("\r\n", "\n").rstrip()
@@ -127,9 +131,10 @@ def jobs_page() -> None:
         cluster.wait_for_workers(2)
         busy = client.map(lambda n: time.sleep(0.2) or n, range(400))
         cluster.scale(jobs=6)
-        link = str(cluster.dashboard_link).replace("/status", "/jobs")
+        link = cluster.dashboard_help.split()[-1]
         with browser(1200, 900) as page:
-            page.goto(link)
+            page.goto(link)  # its token leaves a cookie
+            page.goto(link.partition("/status")[0] + "/jobs")
             page.wait_for_timeout(15_000)  # the drawing moves: so much of it is to be seen
             page.screenshot(path=PICTURES / "jobs.png")
         del busy
@@ -141,7 +146,10 @@ def widget() -> None:
 
     token, port = secrets.token_hex(16), free_port()
     with tempfile.TemporaryDirectory() as folder:
-        note = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
+        kernel = {"name": "python3", "display_name": "Python 3"}
+        note = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(NOTEBOOK)], metadata={"kernelspec": kernel}
+        )
         nbformat.write(note, f"{folder}/cluster.ipynb")
         options = f"--no-browser --allow-root --ip=127.0.0.1 --port={port} --notebook-dir={folder}"
         lab = subprocess.Popen(
