@@ -165,6 +165,7 @@ def widget() -> None:
                 page.click(".jp-Notebook .jp-Cell .jp-InputArea-editor")
                 page.keyboard.press("Shift+Enter")
                 page.wait_for_selector(".jp-OutputArea-output", timeout=60_000)
+                page.get_by_role("button", name="No", exact=True).click()  # no news of Jupyter
                 page.wait_for_timeout(5_000)
                 page.locator(".jp-Notebook").screenshot(path=PICTURES / "widget.png")
         finally:
