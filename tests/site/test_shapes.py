@@ -16,7 +16,7 @@ from dask_hpc.model.forecast import Forecast
 from tests.site.beds import BED
 from tests.site.slurm import counted_commands, run, wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(200)
 slurm = pytest.mark.skipif(BED.batch != "slurm", reason="Slurm's own forecasts")
 sge = pytest.mark.skipif(BED.batch != "sge", reason="Grid Engine's own forecasts")
 oar = pytest.mark.skipif(BED.batch != "oar", reason="OAR's own forecasts")
@@ -75,7 +75,7 @@ def filled() -> Iterator[None]:
     jobs = [fill(name, node, *taken) for node, taken in TAKEN.items()]
     try:
         for job in jobs:
-            wait_until(lambda job=job: "RUNNING" in state(job), 40, "the nodes are filled")
+            wait_until(lambda job=job: "RUNNING" in state(job), 100, "the nodes are filled")
         yield
     finally:
         run(remove, *jobs)
