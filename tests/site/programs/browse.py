@@ -40,7 +40,7 @@ def main() -> None:
 
 def run_cell(page: Page, link: str, code: str) -> str:
     """Open a notebook from the launcher, type, press Shift-Enter; the output."""
-    page.goto(link)
+    page.goto(f"{link}&reset")  # of what was open the last time nothing
     page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
     page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
     page.keyboard.insert_text(code)

@@ -44,7 +44,7 @@ def main() -> None:
 
 def open_widget(lab: Page, link: str, code: str) -> None:
     """Open a notebook from the launcher, attach, and see the widget."""
-    lab.goto(link)
+    lab.goto(f"{link}&reset")  # of what was open the last time nothing
     lab.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
     lab.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
     lab.keyboard.insert_text(code)
