@@ -152,7 +152,9 @@ class JobsPage:
         )
         plot.y_range.start = 0
         plot.yaxis.minor_tick_line_color = None
-        plot.xaxis.formatter = DatetimeTickFormatter(seconds="%H:%M:%S", minutes="%H:%M")
+        plot.xaxis.formatter = DatetimeTickFormatter(
+            seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M"
+        )
         plot.add_layout(plot.legend[0], "right")
         return plot
 
