@@ -299,8 +299,8 @@ class Head:
             If the cluster directory cannot be written.
         """
         pool = await asyncio.to_thread(self.pools.add, name, options)
+        self.controller.wanted[name] = 0  # first: another thread may ask for a report of its pools
         self.controller.pools[name] = pool
-        self.controller.wanted[name] = 0
         await self.controller.submitter.record("pool", name=name, options=dict(given or {}))
         self._keep_results()
 
