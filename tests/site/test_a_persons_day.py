@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.site.held import TESTBED
-from tests.site.slurm import queue, wait_until
+from tests.site.slurm import queue, run, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.root, pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -60,5 +60,4 @@ def test_up_log_out_log_in_attach_click_and_down(head: str) -> None:
     wait_until(lambda: not queue(name, "alice"), 60, "the queue is empty")
     assert name not in hpc("ls")
     assert not Path(f"/home/alice/.dask-hpc/{name}").exists()
-    processes = subprocess.run(["ps", "-efww"], capture_output=True, text=True, check=True).stdout
-    assert name not in processes
+    wait_until(lambda: name not in run("ps", "-efww"), 20, "no process of it is left")
