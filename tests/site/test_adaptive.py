@@ -9,7 +9,7 @@ import pytest
 from distributed import Client
 
 from dask_hpc import HPCCluster
-from tests.site.beds import BED
+from tests.site.beds import BED, long_except
 from tests.site.slurm import wait_until
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -24,6 +24,7 @@ def work(number: int) -> int:
     return number * number
 
 
+@long_except("slurm", "htcondor")
 def test_a_burst_has_jobs_and_then_none() -> None:
     """In the queue within two seconds, no more than can be used, all gone when nothing is left."""
     asked = {"cores": 1, "memory": "500 MiB", "walltime": "10 min", **BED.options}

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.site.beds import BED
+from tests.site.beds import BED, long_except
 from tests.site.held import TESTBED
 from tests.site.mpi import BED as MPI
 from tests.site.slurm import wait_until
@@ -121,6 +121,7 @@ def test_few_open_files_are_named() -> None:
 
 
 @faults
+@long_except("slurm")
 @pytest.mark.skipif(not FAKETIME.exists(), reason="needs Debian's faketime")
 def test_a_skewed_clock_is_named() -> None:
     """Ten minutes ahead, as the jobs' processes see it."""

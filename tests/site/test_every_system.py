@@ -120,7 +120,7 @@ def test_memory_is_named_when_it_kills() -> None:
     shutil.rmtree(c.log_directory)
 
 
-@long_except("slurm", "sge")
+@long_except("slurm")
 def test_walltime_is_named_when_it_kills() -> None:
     """Workers never join within the job's minute: the cause is the walltime."""
     with cluster("late", walltime=BED.walltime, job_script_prologue=["sleep 600"]) as c:

@@ -15,7 +15,7 @@ import pytest
 
 from dask_hpc import HPCCluster
 from dask_hpc.errors import JobStartError
-from tests.site.beds import BED
+from tests.site.beds import BED, long_except
 from tests.site.held import TESTBED, Held, bed
 from tests.site.slurm import wait_until
 
@@ -179,6 +179,7 @@ def test_traffic_is_on_the_interface_named_and_nowhere_else() -> None:
 
 
 @pytest.mark.root
+@long_except("slurm", "oar")
 def test_a_node_that_dies_costs_that_node_only() -> None:
     """Killed while all compute: the rest goes on, the result is right, no job is submitted."""
     with held("death", 4) as c:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(400)]
 AWAY = 60
 
 
-@long_except("slurm", "sge")
+@long_except("slurm")
 def test_a_server_away_for_a_minute_is_waited_out() -> None:
     """Stopped before a scale, started later: nothing is doubled, nothing lost, all are told."""
     with Held("patient", "2", "2") as held:
