@@ -106,8 +106,8 @@ def initialize(
         If there is no mpi4py, or no MPI library; likewise.
     """
     del nanny
-    from dask_hpc.cluster.mpi_options import LaunchOptions
-    from dask_hpc.cluster.mpi_session import Session
+    from dask_hpc.cluster.mpi.options import LaunchOptions
+    from dask_hpc.cluster.mpi.session import Session
 
     options = LaunchOptions(
         scheduler_rank=scheduler_rank,
@@ -196,8 +196,8 @@ protocol, worker_class, worker_options, comm, insecure, spill
         In all ranks, if the function failed.
     """
     del nanny
-    from dask_hpc.cluster.mpi_options import LaunchOptions
-    from dask_hpc.cluster.mpi_session import Session
+    from dask_hpc.cluster.mpi.options import LaunchOptions
+    from dask_hpc.cluster.mpi.session import Session
     from dask_hpc.errors import ConfigurationError
 
     workers = _workers(nthreads, local_directory, memory_limit, worker_class, worker_options)

@@ -80,7 +80,7 @@ class Running:
 
     def programs(self) -> list[psutil.Process]:
         """The scheduler first, then its node's supervisor (which has a scheduler as its parent)."""
-        named = [p for p in self.processes() if "dask_hpc.cluster.mpi_node" in " ".join(_line(p))]
+        named = [p for p in self.processes() if "dask_hpc.cluster.mpi.node" in " ".join(_line(p))]
         return sorted(named, key=lambda process: len(process.parents()))
 
     def text(self) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from dask_hpc.cli.mpi import mpi
-from dask_hpc.cluster import mpi_launch
-from dask_hpc.cluster.mpi_launch import Launch
-from dask_hpc.cluster.mpi_options import LaunchOptions, parse_worker_options
-from dask_hpc.cluster.mpi_program import orders_for
+from dask_hpc.cluster.mpi import launch as mpi_launch
+from dask_hpc.cluster.mpi.launch import Launch
+from dask_hpc.cluster.mpi.options import LaunchOptions, parse_worker_options
+from dask_hpc.cluster.mpi.program import orders_for
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.launch import meeting, world
 from dask_hpc.launch.meeting import Member

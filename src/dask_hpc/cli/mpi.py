@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from dask_hpc.cluster.mpi_options import LaunchOptions, parse_worker_options
+from dask_hpc.cluster.mpi.options import LaunchOptions, parse_worker_options
 from dask_hpc.errors import ConfigurationError
 from dask_hpc.node.options import DEATH_TIMEOUT, parse_resources, parse_seconds
 from dask_hpc.node.storage import AUTO, check_policy

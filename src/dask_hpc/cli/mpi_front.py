@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from dask_hpc.cluster.mpi_launch import Launch, say
+from dask_hpc.cluster.mpi.launch import Launch, say
 from dask_hpc.errors import ConfigurationError, HPCError
 from dask_hpc.launch import rank as ranks
 from dask_hpc.launch import world
@@ -19,8 +19,8 @@ from dask_hpc.launch import world
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dask_hpc.cluster.mpi_options import LaunchOptions
-    from dask_hpc.cluster.mpi_program import NodeProgram
+    from dask_hpc.cluster.mpi.options import LaunchOptions
+    from dask_hpc.cluster.mpi.program import NodeProgram
 
 _ONLY_TEXT = frozenset(("--help", "--version"))
 _BAD_REQUEST = 78
@@ -61,18 +61,18 @@ def run(arguments: Sequence[str], program: str) -> NoReturn:
 
 
 def _lead(launch: Launch, command: _Command) -> int:
-    from dask_hpc.cluster import mpi_lead
-    from dask_hpc.cluster.mpi_program import NodeProgram
+    from dask_hpc.cluster.mpi import lead
+    from dask_hpc.cluster.mpi.program import NodeProgram
 
     program: NodeProgram | None = None
     code = 1
     try:
         launch.prepare()
         program = NodeProgram()
-        code = mpi_lead.lead(launch, program, command.options)
+        code = lead.lead(launch, program, command.options)
     except command.stopped() as error:  # wrong usage: shown by one rank, ends them all
         code = command.show(error, speak=launch.rank == 0)
-        mpi_lead.fail(launch, code)
+        lead.fail(launch, code)
     finally:
         if program is not None:
             program.close()

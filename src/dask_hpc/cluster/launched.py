@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dask_hpc.cluster.mpi_session import Session
+    from dask_hpc.cluster.mpi.session import Session
 
 
 class Here:

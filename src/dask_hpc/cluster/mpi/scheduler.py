@@ -29,7 +29,7 @@ from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.joining import HeadScheduler, check_room
 from dask_hpc.cluster.listening import usable
-from dask_hpc.cluster.mpi_launch import say
+from dask_hpc.cluster.mpi.launch import say
 from dask_hpc.cluster.security import engine_security, ensure_identity
 from dask_hpc.errors import HPCError
 from dask_hpc.launch import rendezvous
@@ -56,7 +56,7 @@ def run(orders: dict[str, Any], crew: Callable[[Rendezvous], int]) -> int:
     Parameters
     ----------
     orders
-        See :func:`~dask_hpc.cluster.mpi_program.orders_for`.
+        See :func:`~dask_hpc.cluster.mpi.program.orders_for`.
     crew
         Runs this node's workers; called in a process of its own, which may die alone.
 

@@ -15,9 +15,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from dask_hpc.cluster.mpi_launch import Launch, say
-from dask_hpc.cluster.mpi_lead import SCHEDULER_DIED, code_of
-from dask_hpc.cluster.mpi_program import NodeProgram, orders_for
+from dask_hpc.cluster.mpi.launch import Launch, say
+from dask_hpc.cluster.mpi.lead import SCHEDULER_DIED, code_of
+from dask_hpc.cluster.mpi.program import NodeProgram, orders_for
 from dask_hpc.errors import HPCError
 from dask_hpc.launch import meeting, roles, world
 from dask_hpc.launch import rank as ranks
@@ -25,7 +25,7 @@ from dask_hpc.launch import rank as ranks
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dask_hpc.cluster.mpi_options import LaunchOptions
+    from dask_hpc.cluster.mpi.options import LaunchOptions
 
 #: Seconds that the scheduler may take to see its workers off.
 _CLOSE_SECONDS = 30.0

@@ -29,7 +29,7 @@ _END_SECONDS = 25.0
 
 
 class NodeProgram:
-    """The process that runs this node's part (see `mpi_node`); it imports the engine at once.
+    """The process that runs this node's part (see `.node`); it imports the engine at once.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class NodeProgram:
             inherited.pop(name, None)
         self._ready, self._write = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "dask_hpc.cluster.mpi_node", str(os.getpid())],
+            [sys.executable, "-P", "-m", "dask_hpc.cluster.mpi.node", str(os.getpid())],
             stdin=subprocess.PIPE,
             env=inherited,
             pass_fds=(self._write,),

@@ -1,6 +1,6 @@
 """The leading rank of a node, from its command line to the exit code of the launch.
 
-It starts the node's program (`mpi_node`) and stays beside it: the program may die without MPI's
+It starts the node's program (`.node`) and stays beside it: the program may die without MPI's
 launcher ending everything, and the launcher may end everything without leaving the program.
 """
 
@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_hpc.cluster.mpi_launch import say
-from dask_hpc.cluster.mpi_program import orders_for
+from dask_hpc.cluster.mpi.launch import say
+from dask_hpc.cluster.mpi.program import orders_for
 from dask_hpc.errors import ConfigurationError, HPCError, NodeError, RendezvousError
 from dask_hpc.launch import world
 from dask_hpc.launch.roles import assign
@@ -20,9 +20,9 @@ from dask_hpc.launch.roles import assign
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dask_hpc.cluster.mpi_launch import Launch
-    from dask_hpc.cluster.mpi_options import LaunchOptions
-    from dask_hpc.cluster.mpi_program import NodeProgram
+    from dask_hpc.cluster.mpi.launch import Launch
+    from dask_hpc.cluster.mpi.options import LaunchOptions
+    from dask_hpc.cluster.mpi.program import NodeProgram
 
 #: Exit code of a launch whose scheduler died or could not start.
 SCHEDULER_DIED = 1

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_hpc.cluster.mpi_launch import say
+from dask_hpc.cluster.mpi.launch import say
 from dask_hpc.errors import ConfigurationError, HPCError, NodeError
 from dask_hpc.launch.rendezvous import Rendezvous
 from dask_hpc.model.tls import TLSFiles
@@ -34,7 +34,7 @@ _LISTS = ("preload", "preload_nanny", "fork_preload")
 
 
 def main() -> None:
-    """Run one node: ``python -m dask_hpc.cluster.mpi_node PARENT``."""
+    """Run one node: ``python -m dask_hpc.cluster.mpi.node PARENT``."""
     forked.die_with(int(sys.argv[1]))
     spawn.prepare()  # while the leader still reads its command line and meets its ranks
     text = sys.stdin.read()
@@ -52,9 +52,9 @@ def _run(orders: dict[str, Any]) -> int:
     try:
         if orders["scheduler"] is None:
             return _crew(orders, _told_head(orders))
-        from dask_hpc.cluster import mpi_scheduler
+        from dask_hpc.cluster.mpi import scheduler
 
-        return mpi_scheduler.run(orders, lambda found: _crew(orders, found))
+        return scheduler.run(orders, lambda found: _crew(orders, found))
     except HPCError as error:
         say(str(error))
         return 78 if isinstance(error, ConfigurationError | NodeError) else 1

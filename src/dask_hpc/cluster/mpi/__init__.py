@@ -1,0 +1,1 @@
+"""Clusters whose processes an MPI launcher has started: scheduler, workers and client are ranks."""
