@@ -51,6 +51,12 @@ def test_it_asks_for_a_walltime_in_all_so_that_it_may_ask_again(batch: str, comm
     assert str(of(batch).extend("12", 26 * 3600 + 1)) == command
 
 
+def test_a_job_of_pbs_is_called_by_its_number() -> None:
+    """As a job knows itself it has its server's name, too."""
+    assert str(of("pbs").ask("12.pbshead")) == "qstat -f 12"
+    assert str(of("pbs").extend("12.pbshead", 60)) == "qalter -l walltime=0:01:00 12"
+
+
 def test_batch_systems_without_a_command_are_known() -> None:
     """A driver that is added must be thought of here."""
     without = {name for name in DRIVERS if extension(name) is None}
@@ -58,17 +64,21 @@ def test_batch_systems_without_a_command_are_known() -> None:
 
 
 def test_slurm_tells_start_and_end() -> None:
-    """As squeue prints them; a job without a limit has no end."""
-    assert str(of("slurm").ask("12")).endswith("--format=%S|%e' --jobs=12")
-    run = read("slurm", "Welcome!\n2026-11-22T18:00:00|2026-11-22T19:30:00\n")
-    assert run == Run(local("2026-11-22 18:00:00"), local("2026-11-22 19:30:00"))
-    assert run.walltime == 5400
+    """As squeue prints them, also of a changed limit; a job without one has no end."""
+    recorded = load("slurm/22.05.8/extend")
+    before, after = (recorded.replay(of("slurm").ask("5890"), nth) for nth in (0, 1))
+    run = of("slurm").read(replace(before, stdout=f"Welcome!\n{before.stdout}"), NOW)
+    assert run == Run(local("2026-11-23 15:06:42"), local("2026-11-23 15:11:42"))
+    changed = of("slurm").read(after, NOW)
+    assert changed is not None
+    assert (run.walltime, changed.walltime) == (300, 180)
+    assert recorded.replay(of("slurm").extend("5890", 2 * 3600 + 300)).returncode == 1
     assert read("slurm", "2026-11-22T18:00:00|NONE\n") is None
     assert read("slurm", "") is None
 
 
 def test_oar_tells_start_and_walltime() -> None:
-    """In the recorded list of jobs, of which one runs."""
+    """In the recorded list of jobs, of which one runs; and as it was before and after a change."""
     recorded = next(
         each for each in load("oar/2.5.9/running").all("oarstat") if '"Running"' in each.stdout
     )
@@ -78,6 +88,14 @@ def test_oar_tells_start_and_walltime() -> None:
     assert run is not None
     assert (run.start, run.walltime) == (runs["startTime"], runs["walltime"])
     assert of("oar").read(replace(recorded, stdout=""), NOW) is None
+    extended = load("oar/2.5.9/extend")
+    walltimes = []
+    for nth in (0, 1):
+        run = of("oar").read(extended.replay(of("oar").ask("1541"), nth), NOW)
+        walltimes.append(run and run.walltime)
+    assert walltimes == [300, 900]
+    assert extended.replay(of("oar").extend("1541", 3 * 3600 + 300)).returncode != 0
+    assert extended.replay(of("oar").extend("1541", 900)).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ WHO = "PBS lets its managers and operators alone raise the limit of a job that r
 
 def ask(job: str) -> Command:
     """See :class:`~dask_hpc.drivers.extensions.Extension`."""
-    return Command(("qstat", "-f", job), UNSET)
+    return Command(("qstat", "-f", _number(job)), UNSET)
 
 
 def read(output: Output, now: float) -> Run | None:  # noqa: ARG001
@@ -33,4 +33,9 @@ def read(output: Output, now: float) -> Run | None:  # noqa: ARG001
 
 def extend(job: str, walltime: int) -> Command:
     """See :class:`~dask_hpc.drivers.extensions.Extension`."""
-    return Command(("qalter", "-l", f"walltime={clock(walltime)}", job), UNSET)
+    return Command(("qalter", "-l", f"walltime={clock(walltime)}", _number(job)), UNSET)
+
+
+def _number(job: str) -> str:
+    """Without its server, which is the default one: commands of the driver name none either."""
+    return job.partition(".")[0]
