@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from dask_hpc.batch.client import BatchClient
 from dask_hpc.cluster import head_deadline, head_process
 from dask_hpc.cluster.head_deadline import HeadDeadline
+from dask_hpc.cluster.head_job import place_of_this_job
 from dask_hpc.cluster.view import HERE, HeadPlace
 from dask_hpc.control.notices import Changes
 from dask_hpc.drivers.base import Command, Output
@@ -125,6 +128,22 @@ async def test_a_job_that_is_not_listed_as_running_is_left_alone() -> None:
     with pytest.raises(BatchSystemError, match="does not tell when job 12 ends"):
         await head.deadline.renew(HOUR)
     assert asked == ["squeue"]
+
+
+def test_a_head_knows_its_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By its id; HTCondor tells a file that describes the job."""
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "LOCAL_"))]:
+        monkeypatch.delenv(name)
+    described = tmp_path / ".job.ad"
+    described.write_text('Args = "x"\nClusterId = 4711\nProcId = 0\n')
+    monkeypatch.setenv("_CONDOR_JOB_AD", str(described))
+    monkeypatch.setenv("_CONDOR_SCRATCH_DIR", str(tmp_path))
+    assert place_of_this_job(None) == HeadPlace("job", "4711", None)
+    described.unlink()
+    assert place_of_this_job(None) == HeadPlace("job", "", None)
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "1795374000")
+    assert place_of_this_job(HOUR) == HeadPlace("job", "12", START)
 
 
 @pytest.fixture

@@ -81,8 +81,8 @@ class HeadDeadline:
         BatchSystemError
             If the batch system refuses, does not answer, or has not granted it within a minute.
         """
-        job = self._head.where.job
-        if not job:
+        job = self._head.where.job or ""
+        if self._head.where.kind != "job":
             raise ConfigurationError(
                 f"the head of cluster {self._head.name} runs in no job: it has no walltime",
                 hint="jobs of its workers are replaced before theirs is over",
