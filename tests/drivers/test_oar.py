@@ -382,6 +382,18 @@ def test_a_job_submitted_again_by_oar_is_the_same_job() -> None:
     }
 
 
+def test_a_changed_walltime_is_no_end() -> None:
+    """OAR notes it as an event of the type of those whose walltime is over."""
+    extended = load("oar/2.5.9/extend")
+    noted = extended.all("oarstat")[-1].stdout
+    events = json.loads(noted)["1541"]["events"]
+    assert [event["type"] for event in events] == ["WALLTIME"]
+    cancelled = {"type": "FRAG_JOB_REQUEST", "description": "User alice requested to frag the job"}
+    assert status(state="Error", events=[*events, cancelled]).state is JobState.CANCELLED
+    over = {"type": "WALLTIME", "description": "[sarko] Job [33] from 1 with 10; current time=12"}
+    assert status(state="Error", events=[*events, over]).state is JobState.TIMEOUT
+
+
 def test_without_a_second_life_a_node_that_did_not_answer_is_told() -> None:
     """Not the job's fault."""
     events = [{"type": "CPUSET_ERROR", "description": "[bipbip] OAR suspects nodes"}]

@@ -85,6 +85,10 @@ def test_a_head_in_a_job_submits_from_there(account: Account) -> None:
         assert view["head_deadline"] is not None
         assert 1000 < view["head_deadline"] - view["now"] < 1200
         assert find(f"local:{view['head_job']}").name == "out"
+        with pytest.raises(ConfigurationError, match="local has no command that gives a job more"):
+            cluster.renew("1 h")
+        with pytest.raises(ConfigurationError, match="not a walltime: 'soon'"):
+            cluster.renew("soon")
         cluster.shutdown()
     account.wait_until_nothing_is_left()
 
@@ -139,6 +143,8 @@ def test_what_keeps_a_head_from_starting_is_raised_here(account: Account) -> Non
         before = Path(cluster.scheduler_file).read_text()
         with pytest.raises(ClusterDirectoryError, match="a cluster out runs already"):
             detached(account)
+        with pytest.raises(ConfigurationError, match="the head of cluster out runs in no job"):
+            cluster.renew("1 h")
         assert Path(cluster.scheduler_file).read_text() == before
         cluster.shutdown()
     with pytest.raises(ConfigurationError, match="cannot run 'there'"):

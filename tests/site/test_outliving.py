@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
+import subprocess
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dask_hpc import HPCCluster
+from dask_hpc.cluster.head_client import HeadClient
 from dask_hpc.cluster.known import clusters, find
+from dask_hpc.errors import HPCError
 from tests.site.beds import BED
-from tests.site.slurm import wait_until
+from tests.site.held import TESTBED
+from tests.site.slurm import run, wait_until
 
 pytestmark = [pytest.mark.timeout(200)]
 
 USER = os.environ.get("USER", "")
+
+#: What is said to a user who asks for three hours more.
+NO_MORE_TIME = {
+    "slurm": r"(?s)Access/permission denied.*operators alone",
+    "oar": r"(?s)cannot increase by more than 1:0:0.*the site decides",
+}.get(BED.batch, "has no command that gives a job more time")
 
 
 def cluster(head: str, **options: Any) -> HPCCluster:
@@ -43,6 +56,8 @@ def test_a_cluster_is_left_found_again_and_shut_down(head: str) -> None:
         assert submitted == 3 + (head == "job")
         if place.head_job:
             assert find(f"{BED.batch}:{place.head_job}").name == name
+            with pytest.raises(HPCError, match=NO_MORE_TIME):
+                again.renew("3 h")
         again.shutdown()
     wait_until(
         lambda: not any(job.startswith(f"{name}-") for job in BED.jobs(USER)),
@@ -51,3 +66,74 @@ def test_a_cluster_is_left_found_again_and_shut_down(head: str) -> None:
     )
     assert name not in [each.name for each in clusters()]
     wait_until(lambda: not Path(place.directory).exists(), 20, "its directory is gone")
+
+
+@pytest.mark.skipif(BED.batch != "oar", reason="the one that lets its users extend their jobs")
+def test_a_head_in_a_job_is_given_more_time() -> None:
+    """OAR has the new walltime, and the head its deadline."""
+    with cluster("job", head_options={"walltime": "5 min"}) as brought_up:
+        head = HeadClient(find(brought_up.name))
+        before = head.view()
+        brought_up.renew("10 min")
+        after = head.view()["head_deadline"]
+        job = str(before["head_job"])
+        row = json.loads(run("oarstat", "--full", "--json", "--job", job))[job]
+        assert row["walltime"] == 900
+        assert after == row["startTime"] + 900
+        brought_up.shutdown()
+
+
+def hpc(*words: str, code: int = 0) -> str:
+    """What `dask-hpc WORDS` prints for alice on the login host."""
+    done = subprocess.run(
+        [
+            str(TESTBED / "on-host"),
+            "-u",
+            "alice",
+            "login",
+            sys.executable,
+            "-m",
+            "dask_hpc",
+            *words,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slurm
+@pytest.mark.root
+@pytest.mark.long
+def test_what_an_operator_gives_the_head_is_seen_before_it_closes() -> None:
+    """Slurm refuses alice, in words that say who may; what root then does, the head takes in."""
+    name = f"out-{secrets.token_hex(2)}"
+    size = ("--cores", "1", "--memory", "500 MiB", "--set", "dashboard_port=0")
+    head = ("--head", "job", "--head-option", "walltime=1 min")
+    try:
+        hpc("up", "--name", name, *size, *head)
+        before = json.loads(hpc("status", name, "--json"))
+        said = hpc("renew", name, "2h", code=1)
+        assert "denied" in said
+        assert "operators alone" in said
+        job = before["head_job"]
+        run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
+        end = datetime.fromisoformat(run("squeue", "-h", "-j", job, "-o", "%e").strip())
+
+        def known() -> bool:
+            return bool(
+                json.loads(hpc("status", name, "--json"))["head_deadline"] == end.timestamp()
+            )
+
+        wait_until(known, 60, "the head knows")
+    finally:
+        hpc("down", name)
+    wait_until(
+        lambda: not any(job.startswith(f"{name}-") for job in BED.jobs("alice")),
+        60,
+        "the queue is empty",
+    )

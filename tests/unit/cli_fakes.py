@@ -130,6 +130,10 @@ class FakeHead:
         self.told.append(("adapt", bounds))
         return self.view()
 
+    def renew(self, walltime: str) -> dict[str, Any]:
+        self.told.append(("renew", {"walltime": walltime}))
+        return {**self.view(), "head_deadline": NOW + 7800}
+
     def logs(self, pool: str | None = None) -> dict[str, str]:
         return self.texts.get("logs", {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -238,6 +239,17 @@ def test_adapt_passes_its_bounds_on(monkeypatch: pytest.MonkeyPatch) -> None:
     head = have(monkeypatch, cluster())
     call("adapt", "study", "--minimum", "0", "--maximum-jobs", "8", "--pool", "gpu")
     assert head.told == [("adapt", {"minimum": 0, "maximum_jobs": 8, "pool": "gpu"})]
+
+
+def test_renew_says_when_the_head_ends_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name may be left out; the time is the head's to read."""
+    head = have(monkeypatch, cluster())
+    said = call("renew", "study", "2h").stdout
+    assert re.fullmatch(r"the job of study's head ends at .*\d\d:\d\d, in 2 h 10 min\n", said)
+    assert json.loads(call("renew", "30 min", "--json").stdout)["head_deadline"] == NOW + 7800
+    assert head.told == [("renew", {"walltime": "2h"}), ("renew", {"walltime": "30 min"})]
+    assert call("renew").exit_code == 2
+    assert "`renew study '2 h'`" in call("renew", "study", "2", "h").stderr
 
 
 def test_down_ends_those_named_or_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_commands_options_and_names_of_clusters_are_completed(
     assert completed("s") == ["status", "scale", "site", "scheduler"]
     assert completed("status", "--wa") == ["--watch"]
     assert completed("--v") == ["--version"]
-    for command in ("status", "scale", "adapt", "jobs", "logs", "attach", "down"):
+    for command in ("status", "scale", "adapt", "renew", "jobs", "logs", "attach", "down"):
         assert completed(command, "st") == ["study"]
 
 

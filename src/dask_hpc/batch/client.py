@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dask_hpc.batch.runner import Runner, run
 from dask_hpc.drivers.base import Command, Driver, Listing, Output, Why
+from dask_hpc.drivers.extensions import Extension, Run, extension
 from dask_hpc.errors import (
     BatchSystemError,
     BatchSystemUnavailable,
+    ConfigurationError,
     SubmitLimited,
     SubmitRejected,
 )
@@ -138,6 +141,58 @@ class BatchClient:
                 refused.append(f"`{output.command}` failed: {output.text}")
         if refused:  # after all were tried: one array that cannot be cancelled keeps no other
             raise BatchSystemError("; ".join(refused))
+
+    @property
+    def extends(self) -> bool:
+        """Whether the batch system has a command that moves the end of a job that runs."""
+        return extension(self.driver.name) is not None
+
+    async def allotted(self, job: str) -> Run | None:
+        """From when to when a job may run; None where it does not run or has no end.
+
+        Raises
+        ------
+        ConfigurationError
+            If the batch system has no command that moves the end.
+        BatchSystemUnavailable
+            If there is no answer.
+        """
+        known = self._extension()
+        output = await self._run(known.ask(job))
+        if output.returncode != 0:
+            raise _unavailable(output)
+        return known.read(output, time.time())
+
+    async def extend(self, job: str, walltime: int) -> None:
+        """Ask for another walltime of a job that runs: so many seconds in all.
+
+        That it was taken says nothing yet: `allotted` tells.
+
+        Raises
+        ------
+        ConfigurationError
+            If the batch system has no command for it.
+        BatchSystemUnavailable
+            If the batch system did not take it after several tries.
+        BatchSystemError
+            If it refused.
+        """
+        known = self._extension()
+        output = await self._insist(known.extend(job, walltime))
+        if output.returncode != 0:
+            raise BatchSystemError(
+                f"`{output.command}` was refused: {output.text}",
+                hint=f"{known.WHO}; ask the site for more time, or start another cluster",
+            )
+
+    def _extension(self) -> Extension:
+        found = extension(self.driver.name)
+        if found is None:
+            raise ConfigurationError(
+                f"batch system {self.driver.name} has no command that gives a job more time",
+                hint="ask for a longer walltime as it starts, or start another cluster",
+            )
+        return found
 
     async def array_limit(self) -> int:
         """The most jobs in one array; asked once."""

@@ -32,6 +32,7 @@ _COMMANDS = {
     "status": ("dask_hpc.cli.status:status", "Show one cluster; --watch keeps showing it."),
     "scale": ("dask_hpc.cli.scale:scale", "Want so many workers or jobs."),
     "adapt": ("dask_hpc.cli.adapt:adapt", "Have as many jobs as the tasks can use."),
+    "renew": ("dask_hpc.cli.renew:renew", "Ask for more time for a head in a job."),
     "jobs": ("dask_hpc.cli.jobs:jobs", "List the jobs of a cluster."),
     "logs": ("dask_hpc.cli.logs:logs", "Show what jobs have written."),
     "attach": ("dask_hpc.cli.attach:attach", "Tell how to use a cluster from elsewhere."),

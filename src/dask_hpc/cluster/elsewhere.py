@@ -16,8 +16,11 @@ from dask_hpc.cluster.steering import known_pool
 from dask_hpc.errors import HPCError
 from dask_hpc.launch import rendezvous
 from dask_hpc.node.head import security_for
+from dask_hpc.units import parse_walltime
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from distributed import Security
 
     from dask_hpc.cluster.known import Known
@@ -79,6 +82,10 @@ class Elsewhere:
     def add_pool(self, name: str, options: Mapping[str, Any]) -> Awaitable[None]:
         """See :meth:`dask_hpc.HPCCluster.add_pool`."""
         return self._steer(self.client.add_pool, name, options)
+
+    def renew(self, walltime: str | float | timedelta) -> Awaitable[None]:
+        """See :meth:`dask_hpc.HPCCluster.renew`; it may take a minute, which holds up no other."""
+        return self._change(self.client.renew, parse_walltime(walltime))
 
     async def _steer(self, ask: Callable[..., View], *args: Any, **words: Any) -> None:
         async with self._turn:  # in the order of the calls, also of those that nobody awaits

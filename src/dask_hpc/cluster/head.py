@@ -24,6 +24,7 @@ from dask_hpc.batch.client import BatchClient
 from dask_hpc.cluster.adaptive import Adaptive, Following
 from dask_hpc.cluster.bring_up import command
 from dask_hpc.cluster.directory import ClusterDirectory
+from dask_hpc.cluster.head_deadline import HeadDeadline
 from dask_hpc.cluster.head_pools import HeadPools, PoolWorkers
 from dask_hpc.cluster.jobs_seen import JobsSeen
 from dask_hpc.cluster.joining import HeadScheduler
@@ -125,6 +126,7 @@ class Head:
         self.directory = directory
         self.tls = tls
         self.client = BatchClient(driver)
+        self.deadline = HeadDeadline(self)
         # One in its user's process dies with its user's work, and one in a job with its node.
         self._comes_back = where.kind == "detached"
         self.pools = HeadPools(

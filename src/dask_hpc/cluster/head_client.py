@@ -74,6 +74,10 @@ class HeadClient:
         """As :meth:`dask_hpc.HPCCluster.add_pool`."""
         return cast("View", self.call("add_pool", name=name, options=dict(options)))
 
+    def renew(self, walltime: str | int) -> View:
+        """As :meth:`dask_hpc.HPCCluster.renew`."""
+        return cast("View", self.call("renew", _RENEWING, walltime=walltime))
+
     def report(self) -> Report:
         """As :meth:`dask_hpc.HPCCluster.report`."""
         from dask_hpc.cluster.report import Report
@@ -165,6 +169,8 @@ _SUBMITTING = 120.0
 #: Seconds: JupyterLab reads thousands of files, or is started just now by somebody else.
 _STARTING = 150.0
 _CLOSING = 300.0
+#: Seconds: a batch system may think about it for a minute, and each of its commands take as long.
+_RENEWING = 240.0
 
 
 def client_context(tls: TLSFiles) -> ssl.SSLContext:

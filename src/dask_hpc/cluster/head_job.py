@@ -181,8 +181,20 @@ def place_of_this_job(walltime: float | None) -> HeadPlace:
         Seconds, as asked for: where the batch system tells no deadline.
     """
     row = job_of(os.environ)
-    job = re.split(r"[_\[]", os.environ.get(row.job_id, "") if row else "")[0]  # of the array
+    job = _array(os.environ.get(row.job_id, "") if row else "")
     told = os.environ.get(row.end, "") if row and row.end else ""
     if told.isdecimal():
         return HeadPlace("job", job, float(told))
     return HeadPlace("job", job, time.time() + walltime if walltime else None)
+
+
+def _array(told: str) -> str:
+    """Id of the array of this job, as its variable tells it; HTCondor's names a file."""
+    if "/" not in told:
+        return re.split(r"[_\[]", told)[0]
+    try:
+        described = Path(told).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    found = re.search(r"^ClusterId = (\d+)$", described, re.MULTILINE)
+    return found[1] if found else ""

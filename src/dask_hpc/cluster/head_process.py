@@ -101,18 +101,27 @@ async def live(directory: Path, *, resume: bool, force: bool) -> None:
 
 async def _deadline(cluster: LoneCluster) -> None:
     """Return a little before the job of this head ends; its clients are told ahead."""
-    deadline = cluster.where.deadline
-    if deadline is None:
-        await asyncio.Event().wait()
-        return
-    for ahead in (WARNED_AHEAD, CLOSED_AHEAD):
-        await asyncio.sleep(deadline - ahead - time.time())
-        left = deadline - time.time()
-        line = (
-            f"the job of cluster {cluster.name}'s head ends in {left:.0f} s, and the cluster then"
-        )
+    deadline = cluster.head.deadline
+    warned = None  # of which end
+    while True:
+        ahead = CLOSED_AHEAD if warned and warned == deadline.instant else WARNED_AHEAD
+        if not await deadline.left(ahead):
+            continue
+        line = _ends_soon(cluster)
         logger.warning("%s", line)
         cluster.head.scheduler.log_event(TOPIC, {"action": "deadline", "msg": line})
+        if ahead == CLOSED_AHEAD:
+            return
+        warned = deadline.instant
+
+
+def _ends_soon(cluster: LoneCluster) -> str:
+    deadline = cluster.head.deadline
+    left = (deadline.instant or 0.0) - time.time()
+    line = f"the job of cluster {cluster.name}'s head ends in {left:.0f} s, and the cluster then"
+    if deadline.movable and left > CLOSED_AHEAD:
+        line += f"; `dask-hpc renew {cluster.name} TIME` asks for more"
+    return line
 
 
 def main(directory: Path, *, resume: bool = False, force: bool = False) -> int:

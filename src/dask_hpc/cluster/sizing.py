@@ -1,4 +1,4 @@
-"""The size of a cluster: asked for, followed, waited for."""
+"""The size of a cluster: asked for, followed, waited for; and more time for its head."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from dask_hpc.errors import HPCError, WorkersTimeout
 from dask_hpc.units import parse_walltime
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from dask_hpc.cluster.elsewhere import Elsewhere
     from dask_hpc.cluster.steering import Here
 
@@ -173,6 +175,27 @@ class Sized(Lived):
         }
         given = {word: value for word, value in words.items() if value is not None}
         return self._do(self.steering.adapt(**given))
+
+    def renew(self, walltime: str | float | timedelta) -> Any:
+        """Have the job of the head run longer, where the batch system and the site allow it.
+
+        Workers need none of it: their jobs are replaced before their walltime is over.
+
+        Parameters
+        ----------
+        walltime
+            To add to what it has: seconds or text such as ``"2 h"``.
+
+        Raises
+        ------
+        ConfigurationError
+            If the head runs in no job, or the batch system has no command for it.
+        BatchSystemError
+            If the batch system refuses, in its own words, or has not granted it within a minute:
+            the head's own deadline is what the batch system tells afterwards.
+        """
+        self._check_open()
+        return self._do(self.steering.renew(walltime))
 
     def wait_for_workers(
         self, n_workers: int, timeout: float | str | None = None, *, pool: str | None = None

@@ -26,8 +26,11 @@ from dask_hpc.cluster.view import view
 from dask_hpc.control.backoff import DEMAND_INTERVAL
 from dask_hpc.control.demand import Demand
 from dask_hpc.errors import ConfigurationError, HPCError
+from dask_hpc.units import parse_walltime
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from dask_hpc.cluster.directory import ClusterDirectory
     from dask_hpc.cluster.head import Head
     from dask_hpc.cluster.options import ClusterOptions
@@ -126,6 +129,10 @@ class Here:
         except BaseException:
             del self._pools[name]
             raise
+
+    def renew(self, walltime: str | float | timedelta) -> Awaitable[None]:
+        """See :meth:`dask_hpc.HPCCluster.renew`."""
+        return self.head.deadline.renew(parse_walltime(walltime))
 
     def view(self, *, jobs: bool = False) -> View:
         """What there is to see."""
@@ -277,6 +284,7 @@ def operations(
         "scale": seen(here.scale),
         "adapt": seen(here.adapt),
         "add_pool": seen(here.add_pool),
+        "renew": seen(here.renew),
         "report": lambda: plain(here.report),
         "script": lambda pool=None: plain(here.script, pool=pool),
         "dashboard": lambda: plain(here.dashboard, token=True),

@@ -77,6 +77,8 @@ KILLED = re.compile(r"Cannot frag \d+ ; This job was already killed\.|")
 _FIELDS = {"Job_Id", "array_id", "array_index", "name", "state", "message", "events", "exit_code"}
 _FIELDS |= {"assigned_network_address", "startTime", "scheduledStart", "stopTime"}
 _OBJECT = re.compile(r"^\{.*^\}", re.MULTILINE | re.DOTALL)
+#: An event of type WALLTIME too, and no end of the job.
+_CHANGED = re.compile(r"\s*walltime changed\b")
 _WHO = re.compile(r"User (\S+) requested to frag")
 
 
@@ -113,7 +115,8 @@ def over(job: Mapping[str, Any]) -> float | None:
 
 def end(events: Iterable[Mapping[str, str | None]], message: str) -> tuple[JobState, str]:
     """How a job ended that OAR calls an error."""
-    told = {event["type"]: event["description"] or "" for event in events}
+    described = ((event["type"], event["description"] or "") for event in events)
+    told = {kind: words for kind, words in described if not _CHANGED.match(words)}
     for kind, (state, words) in _ENDS.items():
         if kind in told:
             who = _WHO.search(told[kind])

@@ -85,8 +85,8 @@ def pbs(fields: Mapping[str, str]) -> JobStatus:
         state, reason = (JobState.FAILED if failed else JobState.GONE), "PBS kept no record of it"
     else:
         state, reason, code, signal = _verdict(int(exit_status), KILLED, over=_over(fields))
-    end = _instant(fields.get("history_timestamp") or fields.get("obittime", ""))
-    return JobStatus(state, reason, node, code, signal, _instant(began), end)
+    end = instant(fields.get("history_timestamp") or fields.get("obittime", ""))
+    return JobStatus(state, reason, node, code, signal, instant(began), end)
 
 
 def torque(fields: Mapping[str, str]) -> JobStatus:
@@ -100,8 +100,8 @@ def torque(fields: Mapping[str, str]) -> JobStatus:
         state, reason, code, signal = _verdict(int(exit_status), TORQUE_KILLED)
     else:
         state, reason = JobState.GONE, "TORQUE kept no exit status of it"
-    end = _instant(fields.get("comp_time", ""))
-    return JobStatus(state, reason, node, code, signal, _instant(began), end)
+    end = instant(fields.get("comp_time", ""))
+    return JobStatus(state, reason, node, code, signal, instant(began), end)
 
 
 def _deleted_by(comment: str) -> str:
@@ -110,7 +110,7 @@ def _deleted_by(comment: str) -> str:
     return (match[2] or f"deleted by {match[1]}") if match else ""
 
 
-def _instant(text: str) -> float | None:
+def instant(text: str) -> float | None:
     """Read a time: seconds since the epoch, or local time as ctime(3) writes it."""
     try:
         return float(text) if text.isdigit() else time.mktime(time.strptime(text))
