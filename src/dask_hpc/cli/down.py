@@ -69,8 +69,11 @@ def _end(cluster: Known, force: bool) -> str:  # noqa: FBT001  (a callback)
     if cluster.alive is False:
         _clear_away(cluster)
         return f"what cluster {cluster.name} left is cleared away: its head had died"
+    from dask_hpc.cluster.lending import Lending
+
     try:
-        connect(cluster).shutdown()
+        with Lending(cluster):
+            connect(cluster).shutdown()
     except HeadUnreachable as error:
         if cluster.alive is None and force:
             _clear_away(cluster)

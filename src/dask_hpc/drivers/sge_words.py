@@ -52,6 +52,10 @@ HINTS = {
     r"project": "`qconf -sprjl` lists the projects; name yours with account=",
     r"answer list from qmaster": "a name or value with blanks in it may be the cause",
     r"lower than minimum user id": "submit as an ordinary user, not as root",
+    r"no submit host|neither submit nor admin host": (
+        "jobs are submitted elsewhere; for a head in a job whose node may not:"
+        ' head_options={"submits": False} (docs/outliving.md)'
+    ),
     r"jobs are allowed per user|job limit": "you may have fewer jobs at once: ask for fewer",
 }
 
