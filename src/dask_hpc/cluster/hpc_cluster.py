@@ -61,7 +61,8 @@ class HPCCluster(Shown, Notebooks):
         their own (docs/outliving.md).
     head_options
         What that job asks for, in the same words as the others; one core and 4 GiB unless it says
-        else, and otherwise as the workers' jobs.
+        else, and otherwise as the workers' jobs.  Besides, ``submits``: False where jobs may not be
+        submitted from its node.
     asynchronous
         Whether it is used from a running event loop, with ``await``.
     loop

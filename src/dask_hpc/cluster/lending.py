@@ -80,7 +80,7 @@ class Lending:
         if known.head != "job":
             return
         self._head = HeadClient(known)
-        if self._wanted() and asyncio.run(_may_ask(known.batch)):
+        if self._wanted() and asyncio.run(_may_submit(known.batch)):
             threading.Thread(target=self._live, name="dask-hpc lending", daemon=True).start()
 
     def _wanted(self) -> bool:
@@ -130,10 +130,10 @@ async def _ran(words: Mapping[str, Any]) -> dict[str, Any]:
     return {"returncode": output.returncode, "stdout": output.stdout, "stderr": output.stderr}
 
 
-async def _may_ask(batch: str) -> bool:
-    """Whether the batch system answers on this machine: on many nodes it would not."""
+async def _may_submit(batch: str) -> bool:
+    """Whether jobs may be submitted from this machine: others might be connected as well."""
     system = driver(batch)
     try:
-        return system.answered(await run(system.query({"dask-hpc-nobody": None})))
+        return system.welcomed(await run(system.knock()))
     except HPCError:
         return False
