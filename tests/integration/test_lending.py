@@ -6,8 +6,10 @@ from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from dask_hpc import HPCCluster
+from dask_hpc.cli.entry import hpc
 from dask_hpc.cluster import bring_up
 from dask_hpc.cluster.head_client import HeadClient
 from dask_hpc.cluster.known import find
@@ -56,7 +58,7 @@ def test_jobs_are_submitted_by_who_is_connected(account: Account) -> None:
 def test_a_head_that_ends_with_nobody_connected_leaves_no_worker(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its workers are closed, and so end their jobs; a new cluster of the name clears the rest."""
+    """They are closed, and so end their jobs; of those that wait, the next login disposes."""
     monkeypatch.setenv("DASK_HPC_LOCAL_SLOTS", "2")  # the head's job and one more
     with account.cluster("out", head="job", head_options=MUTE, n_workers=2) as cluster:
         cluster.wait_for_workers(1, timeout=60)
@@ -64,9 +66,9 @@ def test_a_head_that_ends_with_nobody_connected_leaves_no_worker(
     head.terminate()
     wait_until(lambda: not (account.home / "out" / "scheduler.json").exists(), 60)
     assert [each.over for each in submitted(account)] == [False]
-    with account.cluster("out", head="job", head_options=MUTE) as cluster:
-        assert submitted(account) == []
-        cluster.shutdown()
+    again = CliRunner().invoke(hpc, ["down", "out"])
+    assert again.output == "what cluster out left is cleared away: its head had died\n"
+    assert CliRunner().invoke(hpc, ["down", "out"]).exit_code == 3
     account.wait_until_nothing_is_left()
 
 

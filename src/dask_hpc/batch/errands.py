@@ -83,7 +83,7 @@ class Errands:
         """Wait until somebody takes it."""
         patience = PATIENCE if self._met else FIRST_PATIENCE
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(0 if self._over else patience):
                 await errand.claimed.wait()
         if not errand.claimed.is_set():
             raise BatchSystemMissing(
@@ -111,7 +111,7 @@ class Errands:
         return found
 
     def close(self) -> None:
-        """Let those who look go: there will be no more."""
+        """Let those who look go, and wait for nobody any more."""
         self._over = True
         self._news.set()
 

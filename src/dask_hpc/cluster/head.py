@@ -348,8 +348,7 @@ class Head:
         with silence_logging_cmgr(logging.ERROR):
             await self._dismiss_workers()
             await self.scheduler.close(reason="the cluster was closed")
-        patience = 0.0 if await self._on_its_own() else self.options.close_timeout
-        left = await self.controller.close(patience)
+        left = await self.controller.close(await self._patience())
         if self.errands is not None:
             self.errands.close()
         self._journal.close()
@@ -363,17 +362,17 @@ class Head:
         self.directory.clear(keep_logs=self.controller.problem is not None)
         return []
 
-    async def _on_its_own(self) -> bool:
-        """Whether nobody is there who would run the batch system's commands for us."""
-        if self.errands is None:
-            return False
-        try:
-            await self.client.query(self.controller.ledger.to_query())
-        except BatchSystemMissing:
-            return True
-        except BatchSystemError:
-            return False
-        return False
+    async def _patience(self) -> float:
+        """Seconds to see all jobs gone; none where nobody is there to cancel them for us."""
+        if self.errands is not None:
+            try:
+                await self.client.query(self.controller.ledger.to_query())
+            except BatchSystemMissing:
+                self.errands.close()
+                return 0.0
+            except BatchSystemError:
+                pass
+        return self.options.close_timeout
 
     async def _dismiss_workers(self) -> None:
         """See the workers off first: a scheduler that closes on them logs an error for each."""
