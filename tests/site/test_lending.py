@@ -92,3 +92,14 @@ def test_its_workers_are_submitted_from_the_login_host() -> None:
         hpc("down", name)
     wait_until(lambda: jobs(name) == 0, 60, "the queue is empty")
     assert not Path(f"/home/alice/.dask-hpc/{name}").exists()
+
+
+@pytest.mark.usefixtures("nodes_may_not_submit")
+def test_the_doctor_says_so() -> None:
+    """By a verification from a node, which may still query; the advice is the setting."""
+    words = ("--batch", "sge", "--job", "--nodes", "1", "--cores", "1", "--wait", "90", "--json")
+    found = json.loads(alice("-m", "dask_hpc", "doctor", *words).stdout)
+    [judged] = [each for each in found["findings"] if each["name"] == "batch system from a node"]
+    assert judged["status"] == "warning"
+    assert "is not a submit host" in judged["seen"]
+    assert "nodes_submit: false" in judged["advice"]
