@@ -152,9 +152,7 @@ def bring_up(
             wanted["walltime"], wanted["submits"] = starting.spec.walltime, starting.submits
             # Its node may lack the commands by which the batch system is known here.
             wanted["keywords"] = {**given, "batch": starting.client.driver.name}
-            starting.clear_away(
-                keep_logs=False
-            )  # of an earlier cluster: its scheduler file is gone
+            starting.clear_away(keep_logs=False)  # what an earlier cluster of this name has left
             private_directory(directory)
         else:
             starting, timeout = _Process(directory), PATIENCE

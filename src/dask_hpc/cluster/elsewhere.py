@@ -56,10 +56,10 @@ class Elsewhere:
     def __init__(self, known: Known) -> None:
         self.cluster = known
         self.client = HeadClient(known)
-        self._lending = Lending(known)
         self.found = rendezvous.read(known.scheduler_file)
         self._view = self.client.view(jobs=False)
         self._turn = asyncio.Lock()
+        self._lending = Lending(known)
 
     def close(self) -> None:
         """Leave it: what this machine ran for its head comes to its end."""

@@ -364,9 +364,9 @@ class Head:
 
     async def _patience(self) -> float:
         """Seconds to see all jobs gone; none where nobody is there to cancel them for us."""
-        if self.errands is not None:
+        if self.errands is not None and (jobs := self.controller.ledger.to_query()):
             try:
-                await self.client.query(self.controller.ledger.to_query())
+                await self.client.query(jobs)
             except BatchSystemMissing:
                 self.errands.close()
                 return 0.0
