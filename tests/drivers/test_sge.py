@@ -57,6 +57,25 @@ def status(state: str) -> JobStatus:
     return SYSTEM.states(printed(listing(row(state)))).jobs[JobId("80", 1)]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        'Unable to run job: denied: host "node01" is not a submit host\nExiting.\n',
+        'error: denied: host "node01" is neither submit nor admin host\n',
+        "Unable to run job: denied: host node01 is no submit host.\nExiting.\n",
+    ],
+)
+def test_a_host_that_may_not_submit_is_told_from_others(said: str) -> None:
+    """In the words of several versions; the hint for a head in a job comes with the refusal."""
+    assert not SYSTEM.welcomed(printed("", rc=1, stderr=said))
+    with pytest.raises(SubmitRejected, match=r"host.*submit(?s:.)*submits"):
+        SYSTEM.submitted(printed("", rc=1, stderr=said))
+    fits = "verification: found suitable queue(s)\n"
+    assert SYSTEM.welcomed(printed(fits))
+    assert SYSTEM.welcomed(printed("", rc=1, stderr='Unable to run job: unknown resource "x".\n'))
+    assert not SYSTEM.welcomed(printed("", rc=1, stderr="error: commlib error: got select error\n"))
+
+
 def local(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 

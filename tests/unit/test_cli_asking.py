@@ -134,6 +134,8 @@ def test_a_dry_run_shows_the_job_of_the_head(home: Path) -> None:
     assert "--job-name=study-head-xxxxxx" in head
     assert "--job-name=study-xxxxxx" in workers
     assert list(home.iterdir()) == []
+    mute = CliRunner().invoke(hpc, ["up", *ASKED, "--head-option", "submits=false", *words])
+    assert mute.stdout == text
     alone = CliRunner().invoke(hpc, ["up", *ASKED, "--head-option", "walltime=1h", "--dry-run"])
     assert alone.exit_code == 2
 

@@ -160,6 +160,13 @@ def test_what_is_wrong_with_a_node_is_named(
     assert {each.name for each in found} <= {name, "python"}  # no packages: it is another one
 
 
+def test_a_node_that_cannot_ask_comes_with_the_setting_for_it() -> None:
+    """The advice is what to write, and is right only where the batch system did not answer."""
+    mute = checks_node.submission_from(report(query={"error": "no qsub there"}))
+    assert "nodes_submit: false" in mute.advice
+    assert not checks_node.submission_from(report()).advice
+
+
 def test_a_healthy_node_is_all_well() -> None:
     """Nothing is made up."""
     reports = {"a": report("node01"), "b": report("node02")}

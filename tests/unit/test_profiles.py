@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from dask_hpc.cli.entry import hpc
+from dask_hpc.cluster.head_job import submits
 from dask_hpc.cluster.options import ClusterOptions, resolve
 from dask_hpc.cluster.request import understand
 from dask_hpc.config.reader import ACCOUNT_VARIABLES, Layer
@@ -185,6 +186,33 @@ def test_a_users_own_site_may_want_keywords(requires: Any) -> None:
         with pytest.raises(ConfigurationError, match="mine wants account="):
             understand({}, site="mine")
         assert understand({"account": "x"}, site="mine").options.account == "x"
+
+
+def test_a_site_says_whether_jobs_may_submit_jobs() -> None:
+    """A head in a job obeys it unless its own options say else; nothing said is a yes."""
+    silent = understand(GIVEN, batch="slurm")
+    assert (submits(silent, {}), submits(silent, {"submits": False})) == (True, False)
+    with dask.config.set({"dask-hpc": {"sites": {"mine": {"nodes_submit": False}}}}):
+        request = understand(GIVEN, batch="slurm", site="mine")
+        assert "jobs may submit jobs: no  [your configuration]" in run("show", "mine")
+    assert (submits(request, {}), submits(request, {"submits": True})) == (False, True)
+    with (
+        dask.config.set({"dask-hpc": {"sites": {"mine": {"nodes_submit": "no way"}}}}),
+        pytest.raises(ConfigurationError, match=r"mine.nodes_submit .* is 'no way'"),
+    ):
+        understand(GIVEN, site="mine")
+
+
+def test_a_profile_that_comes_along_may_say_so_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its source; the user's own word wins."""
+    text = "title: x\nbatch: slurm\nnodes_submit: {value: false, source: unverified}\n"
+    (tmp_path / "there.yaml").write_text(text)
+    monkeypatch.setattr(module, "FOLDER", tmp_path)
+    assert find("there", {}).nodes_submit == Fact(False, UNVERIFIED)
+    own = find("there", {"there": {"nodes_submit": True}}).nodes_submit
+    assert own == Fact(True, module.OWN)
 
 
 def test_an_unknown_site_is_refused_with_a_suggestion() -> None:

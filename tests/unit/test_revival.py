@@ -286,6 +286,19 @@ def test_what_a_guardian_does(
     assert "".join(done) == then
 
 
+def test_a_guardian_without_the_commands_removes_the_scheduler_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs without a head end by themselves; nothing else would come of trying for half an hour."""
+    file = tmp_path / reaper.SCHEDULER_FILE
+    file.touch()
+    words = iter([b"up;", b""])
+    monkeypatch.setattr(reaper.os, "read", lambda *_: next(words))
+    monkeypatch.setattr(reaper, "reap", None)  # would raise
+    reaper.guard(tmp_path, cancels=False)
+    assert not file.exists()
+
+
 async def test_clearing_away_leaves_no_command(directory: Path, dead: dict[str, Any]) -> None:
     """A head that is given up is not started by anybody."""
     write(directory, ("opened", {**dead, "batch": "local"}))

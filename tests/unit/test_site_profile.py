@@ -101,6 +101,23 @@ def test_a_directory_that_is_no_local_disk_is_not_written(spoilt: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    ("spoilt", "written"),
+    [
+        ({"error": "sbatch is not on the PATH there"}, False),
+        ({"seconds": 1.0, "code": 1, "text": "refused"}, False),
+        ({"seconds": 1.0, "code": 0, "text": ""}, None),
+        (None, None),
+    ],
+)
+def test_nodes_that_cannot_ask_the_batch_system_are_written_down(
+    spoilt: dict[str, Any] | None, written: bool | None
+) -> None:
+    """A head in a job has its commands run elsewhere then; without a word it runs them itself."""
+    found = seen(reports={**REPORTS, "b": report("node02", query=spoilt)})
+    assert found.get("nodes_submit") is written
+
+
+@pytest.mark.parametrize(
     ("configured", "written"),
     [
         ({"local_directory": "/fast"}, {"local_directory": "/fast"}),

@@ -59,7 +59,8 @@ async def run(command: Command, *, timeout: float = TIMEOUT, cap: int = OUTPUT_C
         raise BatchSystemMissing(
             f"{command.argv[0]} is not on this machine's PATH",
             hint="load the module that brings the batch system, or go to a login node; "
-            "batch='local' runs the same jobs on this machine",
+            "batch='local' runs the same jobs on this machine; for a head in a job whose node has"
+            ' no such program: head_options={"submits": False}',
         ) from None
     except PermissionError:
         raise BatchSystemMissing(f"{command.argv[0]} may not be run by you") from None

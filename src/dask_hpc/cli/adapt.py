@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dask_hpc.cli.render import echo_json
-from dask_hpc.cli.which import cluster_argument, json_option, reach
+from dask_hpc.cli.which import cluster_argument, json_option, steer
 
 _COUNT = click.IntRange(0)
 
@@ -29,7 +29,8 @@ _COUNT = click.IntRange(0)
 def adapt(name: str | None, *, as_json: bool, **bounds: Any) -> None:
     """Have as many jobs of the cluster NAME as the tasks can use, until the next `scale`."""
     given = {word: value for word, value in bounds.items() if value is not None}
-    view = reach(name).adapt(**given)
+    with steer(name) as head:
+        view = head.adapt(**given)
     if as_json:
         echo_json(view)
     else:

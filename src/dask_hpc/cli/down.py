@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dask_hpc.cli.which import ClusterName, connect, find
-from dask_hpc.errors import HeadUnreachable, HPCError
+from dask_hpc.errors import HeadUnreachable, HPCError, UnknownCluster
 
 if TYPE_CHECKING:
     from dask_hpc.cluster.known import Known
@@ -34,7 +34,7 @@ def down(names: tuple[str, ...], *, every: bool, force: bool) -> None:
     """End the clusters called NAME: their tasks, workers, jobs and heads."""
     if every and names:
         raise click.UsageError("say names or --all")
-    clusters = _all() if every else [find(name) for name in names or (None,)]
+    clusters = _all() if every else [_found(name) for name in names or (None,)]
     if not clusters:
         click.echo("you have no cluster", err=True)
         return
@@ -49,6 +49,19 @@ def _all() -> list[Known]:
     from dask_hpc.cluster import known
 
     return known.clusters()
+
+
+def _found(name: str | None) -> Known:
+    """Find a cluster, or what one has left that could not cancel its jobs."""
+    from dask_hpc.cluster import known
+
+    try:
+        return find(name)
+    except UnknownCluster:
+        left = known.remains(name) if name else None
+        if left is None:
+            raise
+        return left
 
 
 def _end_all(clusters: list[Known], *, force: bool) -> list[HPCError]:
@@ -69,8 +82,11 @@ def _end(cluster: Known, force: bool) -> str:  # noqa: FBT001  (a callback)
     if cluster.alive is False:
         _clear_away(cluster)
         return f"what cluster {cluster.name} left is cleared away: its head had died"
+    from dask_hpc.cluster.lending import Lending
+
     try:
-        connect(cluster).shutdown()
+        with Lending(cluster):
+            connect(cluster).shutdown()
     except HeadUnreachable as error:
         if cluster.alive is None and force:
             _clear_away(cluster)

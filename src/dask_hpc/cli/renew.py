@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dask_hpc.cli.render import clock, echo_json, span
-from dask_hpc.cli.which import ClusterName, json_option, reach
+from dask_hpc.cli.which import ClusterName, json_option, steer
 
 
 @click.command("renew")
@@ -15,8 +15,8 @@ def renew(words: tuple[str, ...], *, as_json: bool) -> None:
     """Have the job of the head of the cluster NAME run for TIME more, for example 2h."""
     if len(words) > 2:  # noqa: PLR2004
         raise click.UsageError(f"say NAME and TIME, as in `renew {words[0]} '2 h'`")
-    head = reach(words[0] if words[1:] else None)
-    view = head.renew(words[-1])
+    with steer(words[0] if words[1:] else None) as head:
+        view = head.renew(words[-1])
     if as_json:
         echo_json(view)
         return

@@ -9,7 +9,7 @@ import click
 
 from dask_hpc.cli.render import echo_json
 from dask_hpc.cli.waiting import seconds_of, wait_for
-from dask_hpc.cli.which import ClusterName, json_option, reach
+from dask_hpc.cli.which import ClusterName, json_option, steer
 
 if TYPE_CHECKING:
     from dask_hpc.cluster.view import View
@@ -45,10 +45,10 @@ def scale(
         raise click.UsageError("say one of: a number of workers, --jobs, --cores, --memory")
     if isinstance(n, dict) and pool is not None:
         raise click.UsageError("POOL=WORKERS says the pool already: leave --pool out")
-    head = reach(name)
-    view: View = head.scale(**size, pool=pool)
-    if wait:
-        view = wait_for(head, None, seconds_of(timeout))
+    with steer(name) as head:
+        view: View = head.scale(**size, pool=pool)
+        if wait:
+            view = wait_for(head, None, seconds_of(timeout))
     if as_json:
         echo_json(view)
     else:

@@ -76,6 +76,7 @@ def _lines(profile: Profile, own: dict[str, Any]) -> list[str]:
         ("memory of a node", profile.memory, format_memory),
         ("GPUs of a node", profile.gpus, str),
         ("longest walltime", profile.walltime, format_walltime),
+        ("jobs may submit jobs", profile.nodes_submit, lambda may: "yes" if may else "no"),
     ]
     facts = [_fact(f"{what}: {write(fact.value)}", fact) for what, fact, write in about if fact]
     lines += ["", "the machine:", *facts] if facts else []

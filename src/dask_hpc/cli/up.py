@@ -80,15 +80,18 @@ def up(
 
         rehearse(request, place, of_head, as_json=as_json)
         return
+    from dask_hpc.cluster.lending import Lending
+
     cluster = _started(request, place, of_head or {}, seconds)
     head = connect(cluster)
-    _give_size(head, request)
-    click.echo(f"cluster {cluster.name} is up", err=True)
-    try:
-        view = head.view() if no_wait else wait_for(head, workers, seconds)
-    except (KeyboardInterrupt, HPCError):
-        click.echo(f"the cluster goes on; `dask-hpc down {cluster.name}` ends it", err=True)
-        raise
+    with Lending(cluster):
+        _give_size(head, request)
+        click.echo(f"cluster {cluster.name} is up", err=True)
+        try:
+            view = head.view() if no_wait else wait_for(head, workers, seconds)
+        except (KeyboardInterrupt, HPCError):
+            click.echo(f"the cluster goes on; `dask-hpc down {cluster.name}` ends it", err=True)
+            raise
     if as_json:
         echo_json(view)
         return

@@ -5,6 +5,7 @@ What clusters there are is :mod:`dask_hpc.cluster.known`'s business.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ import click
 from dask_hpc.errors import HeadUnreachable, UnknownCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from click.shell_completion import CompletionItem
 
@@ -105,3 +106,14 @@ def connect(known: Known, timeout: float = 10.0) -> HeadClient:
 def reach(name: str | None) -> HeadClient:
     """Speak with the head of the cluster of this name, or of the only one."""
     return connect(find(name))
+
+
+@contextmanager
+def steer(name: str | None) -> Iterator[HeadClient]:
+    """Reach a head to change something: it has this machine's commands meanwhile, if it has none."""
+    from dask_hpc.cluster.lending import Lending
+
+    cluster = find(name)
+    head = connect(cluster)
+    with Lending(cluster):
+        yield head

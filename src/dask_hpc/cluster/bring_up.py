@@ -137,7 +137,7 @@ def bring_up(
         (directory / stale).unlink(missing_ok=True)
     given = {word: value for word, value in keywords.items() if value not in (None, [], ())}
     wanted = {"name": name, "n_workers": n_workers, "keywords": given, "head": head}
-    starting: _Process | HeadJob
+    starting: _Process | HeadJob | None = None
     try:
         if head == "job":
             from dask_hpc.cluster.head_job import HeadJob
@@ -149,13 +149,22 @@ def bring_up(
                 directory=directory,
                 command=command(directory),
             )
-            wanted["walltime"] = starting.spec.walltime
+            wanted["walltime"], wanted["submits"] = starting.spec.walltime, starting.submits
+            # Its node may lack the commands by which the batch system is known here.
+            wanted["keywords"] = {**given, "batch": starting.client.driver.name}
+            starting.clear_away(keep_logs=False)  # what an earlier cluster of this name has left
+            private_directory(directory)
         else:
             starting, timeout = _Process(directory), PATIENCE
         rendezvous.write_atomically(directory / WANTED, json.dumps(wanted, default=str, indent=1))
         starting.submit()
-        return _wait(name, directory, starting, timeout, told)
-    except BaseException:
+        try:
+            return _wait(name, directory, starting, timeout, told)
+        finally:
+            starting.leave()
+    except BaseException as error:
+        if starting is not None:
+            starting.clear_away(keep_logs=isinstance(error, HPCError))
         clear(directory)
         raise
 
@@ -188,6 +197,15 @@ class _Process:
     def told(self) -> str:
         """How it does."""
         return f"the head starts, process {self._process.pid}"
+
+    def serve(self, known: Known) -> None:
+        """Do nothing for it: it has all that we have."""
+
+    def leave(self) -> None:
+        """See `serve`."""
+
+    def clear_away(self, *, keep_logs: bool) -> None:
+        """Leave its jobs to its guardian."""
 
 
 def command(directory: Path, *more: str) -> list[str]:
@@ -257,8 +275,10 @@ def _answers(name: str, starting: _Process | HeadJob) -> Known | None:
     """The cluster, if it is this one and all that it began with is done."""
     try:
         known = find(name)
-        if starting.is_it(known) and HeadClient(known).view(jobs=False)["status"] == "running":
-            return known
+        if starting.is_it(known):
+            starting.serve(known)
+            if HeadClient(known).view(jobs=False)["status"] == "running":
+                return known
     except (UnknownCluster, RendezvousError):
         pass
     return None

@@ -38,8 +38,6 @@ from dask_hpc.site.doctor.trial import PROBE, SCRIPT, Plan, Result, Say, Trial
 _WALLTIME = 600
 #: What a trial asks for where nothing is configured.
 _LEAST = {"cores": 1, "walltime": "10 min"}
-#: No job has this name.
-_NOBODY = "dask-hpc-nobody"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +221,7 @@ def _plan(visit: Visit, request: Request, directory: Path, queue: Queue | None) 
     )
     words = pool.spec.command
     program = (*words[: words.index("-m")], str(directory / PROBE), str(directory), WORKER_PREFIX)
-    query = driver.query({_NOBODY: None})
+    query = driver.knock()
     return Plan(
         name=name,
         directory=directory,
@@ -272,9 +270,8 @@ def _answered(report: Mapping[str, Any], driver: Driver) -> None:
     """Let the driver say what an exit code means: some have one for "nothing to list"."""
     query = report.get("query") or {}
     if "code" in query:
-        command = driver.query({_NOBODY: None})
-        output = Output(command, query["code"], "", query["text"])
-        if driver.answered(output):
+        output = Output(driver.knock(), query["code"], "", query["text"])
+        if driver.welcomed(output):
             query["code"] = 0
 
 

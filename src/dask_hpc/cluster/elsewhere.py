@@ -12,6 +12,7 @@ from dask_hpc import errors
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.head_client import HeadClient
+from dask_hpc.cluster.lending import Lending
 from dask_hpc.cluster.steering import known_pool
 from dask_hpc.errors import HPCError
 from dask_hpc.launch import rendezvous
@@ -61,6 +62,11 @@ class Elsewhere:
         self.found = rendezvous.read(known.scheduler_file)
         self._view = self.client.view(jobs=False)
         self._turn = asyncio.Lock()
+        self._lending = Lending(known)
+
+    def close(self) -> None:
+        """Leave it: what this machine ran for its head comes to its end."""
+        self._lending.close()
 
     def security(self) -> Security:
         """What its scheduler is connected to with."""

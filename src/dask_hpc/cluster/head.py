@@ -9,7 +9,6 @@ import asyncio
 import getpass
 import logging
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +20,8 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import silence_logging_cmgr
 
 from dask_hpc.batch.client import BatchClient
+from dask_hpc.batch.errands import Errands
+from dask_hpc.batch.runner import run
 from dask_hpc.cluster.adaptive import Adaptive, Following
 from dask_hpc.cluster.bring_up import command
 from dask_hpc.cluster.directory import ClusterDirectory
@@ -42,10 +43,10 @@ from dask_hpc.control.demand import Bounds
 from dask_hpc.control.heads import myself
 from dask_hpc.control.journal import Journal, Remembered, read, remembered
 from dask_hpc.control.ports import Place
-from dask_hpc.control.reaper import GOODBYE, IN_CHARGE
+from dask_hpc.control.reaper import GOODBYE, IN_CHARGE, start_guardian
 from dask_hpc.control.revival import write_command
 from dask_hpc.drivers.base import Driver
-from dask_hpc.errors import HPCError
+from dask_hpc.errors import BatchSystemError, BatchSystemMissing, HPCError
 from dask_hpc.launch import rendezvous
 from dask_hpc.model.tls import TLSFiles
 
@@ -125,7 +126,8 @@ class Head:
         self.driver = driver
         self.directory = directory
         self.tls = tls
-        self.client = BatchClient(driver)
+        self.errands = None if where.submits else Errands()
+        self.client = BatchClient(driver, self.errands or run)
         self.deadline = HeadDeadline(self)
         # One in its user's process dies with its user's work, and one in a job with its node.
         self._comes_back = where.kind == "detached"
@@ -198,7 +200,9 @@ class Head:
         told = remembered(read(self.directory.journal)) if self._resume else None
         if self._comes_back:
             write_command(self.directory.path, command(self.directory.path, "--resume"))
-        self._guardian = _start_guardian(self.directory, restarts=self._comes_back)
+        self._guardian = start_guardian(
+            self.directory.path, restarts=self._comes_back, cancels=self.errands is None
+        )
         self._journal = Journal(self.directory.journal)
         self._journal.append("opened", batch=self.driver.name, **myself())
         self._tell_guardian(IN_CHARGE)
@@ -251,7 +255,7 @@ class Head:
 
     def _tell_guardian(self, word: bytes) -> None:
         assert self._guardian is not None  # noqa: S101  (started first)
-        assert self._guardian.stdin is not None  # noqa: S101  (a pipe, by _start_guardian)
+        assert self._guardian.stdin is not None  # noqa: S101  (a pipe, by start_guardian)
         with suppress(BrokenPipeError):  # somebody has killed it
             self._guardian.stdin.write(word)
             self._guardian.stdin.flush()
@@ -346,16 +350,31 @@ class Head:
         with silence_logging_cmgr(logging.ERROR):
             await self._dismiss_workers()
             await self.scheduler.close(reason="the cluster was closed")
-        left = await self.controller.close(self.options.close_timeout)
+        left = await self.controller.close(await self._patience())
+        if self.errands is not None:
+            self.errands.close()
         self._journal.close()
         assert self._guardian is not None  # noqa: S101  (it has started)
         if left:  # the guardian sees no goodbye and goes on trying to clear them away
-            assert self._guardian.stdin is not None  # noqa: S101  (a pipe, by _start_guardian)
+            self.directory.scheduler_file.unlink(missing_ok=True)  # those that wait end by that
+            assert self._guardian.stdin is not None  # noqa: S101  (a pipe, by start_guardian)
             self._guardian.stdin.close()
             return [str(job) for job in self.controller.ledger.ids(left)] or ["(in doubt)"]
         await asyncio.to_thread(self._guardian.communicate, GOODBYE)
         self.directory.clear(keep_logs=self.controller.problem is not None)
         return []
+
+    async def _patience(self) -> float:
+        """Seconds to see all jobs gone; none where nobody is there to cancel them for us."""
+        if self.errands is not None and (jobs := self.controller.ledger.to_query()):
+            try:
+                await self.client.query(jobs)
+            except BatchSystemMissing:
+                self.errands.close()
+                return 0.0
+            except BatchSystemError:
+                pass
+        return self.options.close_timeout
 
     async def _dismiss_workers(self) -> None:
         """See the workers off first: a scheduler that closes on them logs an error for each."""
@@ -364,15 +383,3 @@ class Head:
         with suppress(TimeoutError):
             async with asyncio.timeout(_DISMISSAL):
                 await self._membership.empty.wait()
-
-
-def _start_guardian(directory: ClusterDirectory, *, restarts: bool) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-m", "dask_hpc.control.reaper", str(directory.path)]
-    return subprocess.Popen(
-        [*command, "--restart"] if restarts else command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # neither Ctrl-C nor the end of the terminal may take it along
-        cwd="/",
-    )

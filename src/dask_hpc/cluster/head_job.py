@@ -1,6 +1,7 @@
 """A head in a job of its own: submitted here, waited for, and what it finds there.
 
-The job runs :mod:`.head_process`; that submits the workers' jobs from its node.
+The job runs :mod:`.head_process`; that submits the workers' jobs from its node, or has that done
+here, where nodes may not (:mod:`.lending`).
 """
 
 from __future__ import annotations
@@ -15,20 +16,28 @@ from pathlib import Path
 from typing import Any
 
 from dask_hpc.batch.client import BatchClient
+from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.known import Known
+from dask_hpc.cluster.lending import Lending
 from dask_hpc.cluster.pools import python_words
 from dask_hpc.cluster.request import Request, understand
 from dask_hpc.cluster.view import HeadPlace
+from dask_hpc.control.reaper import reap
 from dask_hpc.drivers.script import job_script
-from dask_hpc.errors import BatchSystemError, ConfigurationError
+from dask_hpc.errors import BatchSystemError, ClusterDirectoryError, ConfigurationError
 from dask_hpc.launch import rendezvous
 from dask_hpc.model.job import JobId, JobSpec, JobStatus, Submission
 from dask_hpc.model.job_environment import job_of
 
 #: What a head's job asks for unless it is told otherwise: it computes nothing.
 DEFAULTS = {"cores": 1, "memory": "4 GiB"}
+#: Of head_options, what is not about its job: whether its node may submit jobs.
+SUBMITS = "submits"
 #: Seconds between two questions how the job does; each is longer than the last.
 _FIRST_LOOK, _LONGEST_LOOK, _GROWTH = 2.0, 30.0, 1.5
+
+#: Seconds to see jobs gone that were cancelled.
+_REAP = 60.0
 
 #: Of the environment, what the head must have as it is here: not all batch systems carry it over.
 _CARRIED = ("PATH", "PYTHONPATH", "DASK_CONFIG")
@@ -45,7 +54,7 @@ def spec_of(
     request
         Of the cluster: what its jobs ask for holds where nothing else is said.
     head_options
-        As those of a pool; one core and 4 GiB unless they say so.
+        As those of a pool, but for :data:`SUBMITS`; one core and 4 GiB unless they say so.
     directory
         Of the cluster.
     command
@@ -56,8 +65,9 @@ def spec_of(
     ConfigurationError
         If an option is unknown or senseless.
     """
+    asked = {name: value for name, value in head_options.items() if name != SUBMITS}
     try:
-        options = request.pool("head", {**DEFAULTS, **head_options})
+        options = request.pool("head", {**DEFAULTS, **asked})
     except ConfigurationError as error:
         told = str(error.args[0]).replace("pool head:", "head_options:")
         raise ConfigurationError(told, hint=error.hint) from None
@@ -78,6 +88,22 @@ def spec_of(
         directory=Path.cwd(),
         options=options.own,
     )
+
+
+def submits(request: Request, head_options: Mapping[str, Any]) -> bool:
+    """Whether a head in a job submits from its node: unless its options, or the site, say no.
+
+    Raises
+    ------
+    ConfigurationError
+        If they say neither yes nor no.
+    """
+    machine = request.machine
+    default = machine is None or machine.nodes_submit is None or bool(machine.nodes_submit.value)
+    said = head_options.get(SUBMITS, default)
+    if not isinstance(said, bool):
+        raise ConfigurationError(f"head_options: {SUBMITS}={said!r} is neither true nor false")
+    return said
 
 
 def _carried(environ: Mapping[str, str]) -> dict[str, str]:
@@ -106,6 +132,11 @@ class HeadJob:
     ------
     ConfigurationError
         If something of that can never work.
+
+    Attributes
+    ----------
+    submits
+        Whether the head submits from its node.
     """
 
     def __init__(
@@ -119,7 +150,14 @@ class HeadJob:
     ) -> None:
         given = {word: each for word, each in words.items() if word not in ("site", "shapes")}
         request = understand(given, batch=given.pop("batch", None), site=words.get("site"))
+        self.submits = submits(request, head_options)
+        if not self.submits and words.get("shapes"):
+            raise ConfigurationError(
+                "a head whose node cannot ask the batch system cannot choose among shapes",
+                hint="leave shapes= out, or have the head here: head='detached'",
+            )
         self.client = BatchClient(request.driver)
+        self._lending: Lending | None = None
         self.spec = spec_of(request, head_options, directory, command)
         first = request.driver.first_index
         self._submission = Submission(f"{name}-head-{secrets.token_hex(4)}", 1, first)
@@ -144,6 +182,45 @@ class HeadJob:
     def is_it(self, known: Known) -> bool:
         """Whether this is its cluster; nobody else writes into the directory."""
         return known.head == "job"
+
+    def serve(self, known: Known) -> None:
+        """Run commands for it from now on, if it cannot itself.
+
+        Raises
+        ------
+        RendezvousError
+            If it does not answer.
+        """
+        if self._lending is None:
+            self._lending = Lending(known)
+
+    def leave(self) -> None:
+        """Run no more of them."""
+        if self._lending is not None:
+            self._lending.close()
+
+    def clear_away(self, *, keep_logs: bool) -> None:
+        """Cancel from here what is left in the cluster's directory, unless its node can.
+
+        Parameters
+        ----------
+        keep_logs
+            Whether the jobs' logs stay: a failure may need them.
+
+        Raises
+        ------
+        ClusterDirectoryError
+            If it cannot be cancelled.
+        """
+        if self.submits:
+            return
+        path = self._script.parent
+        if not asyncio.run(reap(path, patience=_REAP)):
+            raise ClusterDirectoryError(
+                f"jobs of cluster {path.name} are left and could not be cancelled",
+                hint="see the batch system's queue, or take another name=",
+            )
+        ClusterDirectory(path, path / "logs").clear(keep_logs=keep_logs)
 
     def told(self) -> str:
         """How it does."""
@@ -172,20 +249,22 @@ class HeadJob:
             asyncio.run(self.client.cancel([self._id], {self._id.array: 1}))
 
 
-def place_of_this_job(walltime: float | None) -> HeadPlace:
+def place_of_this_job(walltime: float | None, *, submits: bool) -> HeadPlace:
     """Where a head in a job runs.
 
     Parameters
     ----------
     walltime
         Seconds, as asked for: where the batch system tells no deadline.
+    submits
+        Whether it may submit there.
     """
     row = job_of(os.environ)
     job = _array(os.environ.get(row.job_id, "") if row else "")
     told = os.environ.get(row.end, "") if row and row.end else ""
     if told.isdecimal():
-        return HeadPlace("job", job, float(told))
-    return HeadPlace("job", job, time.time() + walltime if walltime else None)
+        return HeadPlace("job", job, float(told), submits)
+    return HeadPlace("job", job, time.time() + walltime if walltime else None, submits)
 
 
 def _array(told: str) -> str:

@@ -73,7 +73,9 @@ async def live(directory: Path, *, resume: bool, force: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
     in_job = wanted["head"] == "job"
-    where = place_of_this_job(wanted.get("walltime")) if in_job else HeadPlace(wanted["head"])
+    where = HeadPlace(wanted["head"])
+    if in_job:
+        where = place_of_this_job(wanted.get("walltime"), submits=wanted.get("submits", True))
     cluster = LoneCluster(
         where,
         name=wanted["name"],

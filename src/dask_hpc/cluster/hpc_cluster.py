@@ -61,7 +61,8 @@ class HPCCluster(Shown, Notebooks):
         their own (docs/outliving.md).
     head_options
         What that job asks for, in the same words as the others; one core and 4 GiB unless it says
-        else, and otherwise as the workers' jobs.
+        else, and otherwise as the workers' jobs.  Besides, ``submits``: False where jobs may not be
+        submitted from its node.
     asynchronous
         Whether it is used from a running event loop, with ``await``.
     loop
@@ -199,6 +200,8 @@ class HPCCluster(Shown, Notebooks):
         return head
 
     async def _finish(self) -> None:
+        if isinstance(self._steering, Elsewhere):
+            await asyncio.to_thread(self._steering.close)
         if not isinstance(self._steering, Here):
             return
         left = await self.head.close()
@@ -206,11 +209,11 @@ class HPCCluster(Shown, Notebooks):
             self._service.close()
         await self._keep_account()
         if left:
+            then = "cancelled as soon as it answers" if self.where.submits else "of no use any more"
             logger.error(
                 "jobs %s of cluster %s may be left in the queue: the batch system did not "
-                "confirm; they are cancelled as soon as it answers",
-                ", ".join(left),
-                self.name,
+                "confirm; they are %s",
+                *(", ".join(left), self.name, then),
             )
 
     async def _keep_account(self) -> None:

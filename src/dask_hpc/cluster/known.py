@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dask_hpc.cluster.security import home
 from dask_hpc.control.journal import read as read_journal
+from dask_hpc.control.journal import remembered
 from dask_hpc.control.reaper import JOURNAL, SCHEDULER_FILE
 from dask_hpc.errors import RendezvousError, UnknownCluster
 from dask_hpc.launch import rendezvous
@@ -99,6 +100,39 @@ def find(what: str | os.PathLike[str]) -> Known:
         if each.name == text or (colon and each.batch == batch and _has_job(each, job)):
             return each
     raise unknown(text, known)
+
+
+def remains(name: str) -> Known | None:
+    """What is left of a cluster whose head has ended, and could not cancel all its jobs.
+
+    Parameters
+    ----------
+    name
+        Of the cluster.
+
+    Returns
+    -------
+    Known or None
+        Nothing of it is alive but jobs in the queue; None if there is no such cluster.
+    """
+    directory = home() / name
+    events = list(read_journal(directory / JOURNAL)) if directory.name == name else []
+    opened = [each for each in events if each["event"] == "opened"]
+    if not opened or events[-1]["event"] == "closed" or (directory / SCHEDULER_FILE).exists():
+        return None
+    if not remembered(events).left:
+        return None
+    return Known(
+        name=name,
+        directory=directory,
+        batch=str(opened[-1]["batch"]),
+        head="",
+        host=str(opened[-1]["host"]),
+        pid=int(opened[-1]["pid"]),
+        opened=float(opened[-1]["at"]),
+        scheduler_file=directory / SCHEDULER_FILE,
+        alive=False,
+    )
 
 
 def unknown(text: str, known: Sequence[Known]) -> UnknownCluster:

@@ -18,6 +18,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from dask_hpc.batch.runner import OUTPUT_CAP
 from dask_hpc.errors import HPCError, to_json
 from dask_hpc.model.tls import TLSFiles
 
@@ -26,8 +27,8 @@ logger = logging.getLogger("dask_hpc")
 #: Takes the arguments of one operation, and gives what JSON can carry.
 Operation = Callable[..., Awaitable[Any]]
 
-#: Bytes of a request: options of a pool at most.
-_LARGEST_BODY = 1 << 20
+#: Bytes of a request: what a command printed that was run for a head, as JSON.
+_LARGEST_BODY = 4 * OUTPUT_CAP
 #: Seconds that the last answers may take.
 _GOODBYE = 2.0
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask.utils import parse_timedelta
 
+from dask_hpc.cluster import lending
 from dask_hpc.cluster.adaptive import Following
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.joining import check_room
@@ -279,6 +280,7 @@ def operations(
         return what(**words)
 
     return {
+        **lending.operations(here.head.errands),
         "view": look,
         "wait": wait,
         "scale": seen(here.scale),

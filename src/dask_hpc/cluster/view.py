@@ -139,11 +139,14 @@ class HeadPlace:
         Its job's id.
     deadline
         When that job ends, in seconds since the epoch.
+    submits
+        Whether the batch system's commands may be used there.
     """
 
     kind: str = "here"
     job: str | None = None
     deadline: float | None = None
+    submits: bool = True
 
 
 HERE = HeadPlace()

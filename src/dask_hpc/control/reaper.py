@@ -2,8 +2,9 @@
 
 Works from the journal alone.  Run as ``python -m dask_hpc.control.reaper DIRECTORY`` it is the
 head's guardian: it waits on its standard input, which the kernel closes when the head dies in
-whatever way, and then clears away; with ``--restart`` only if no head can be started anew.  A head
-that ends in order says so first.
+whatever way, and then clears away; with ``--restart`` only if no head can be started anew; with
+``--no-commands``, where the batch system's may not be used, the scheduler file alone.  A head that
+ends in order says so first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -106,8 +108,11 @@ def _live(listing: Listing, sizes: dict[str, int]) -> list[JobId]:
     return [job for job, status in listing.jobs.items() if status.state.live and job.array in sizes]
 
 
-def guard(directory: Path, *, restarts: bool = False) -> None:
-    """Wait until the head is gone; clear away, or start another one, unless it said goodbye."""
+def guard(directory: Path, *, restarts: bool = False, cancels: bool = True) -> None:
+    """Wait until the head is gone; clear away, or start another one, unless it said goodbye.
+
+    Where nothing can be cancelled from here, the jobs are left to end by themselves.
+    """
     said = b""
     while chunk := os.read(0, 64):
         said += chunk
@@ -115,8 +120,25 @@ def guard(directory: Path, *, restarts: bool = False) -> None:
         return
     if restarts and revival.revive(directory):
         return
+    if not cancels:
+        (directory / SCHEDULER_FILE).unlink(missing_ok=True)
+        return
     asyncio.run(reap(directory))
 
 
+def start_guardian(directory: Path, *, restarts: bool, cancels: bool) -> subprocess.Popen[bytes]:
+    """Start the guardian of a head in this process; see :func:`guard`."""
+    command = [sys.executable, "-P", "-m", "dask_hpc.control.reaper", str(directory)]
+    return subprocess.Popen(
+        [*command, *["--restart"] * restarts, *["--no-commands"] * (not cancels)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # neither Ctrl-C nor the end of the terminal may take it along
+        cwd="/",
+    )
+
+
 if __name__ == "__main__":
-    guard(Path(sys.argv[1]), restarts="--restart" in sys.argv[2:])
+    words = sys.argv[2:]
+    guard(Path(sys.argv[1]), restarts="--restart" in words, cancels="--no-commands" not in words)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus, Submission
 
 
+#: Name that no submission has.
+_NOBODY = "dask-hpc-nobody"
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One command to run: an argument list, never a shell line.
@@ -169,6 +173,17 @@ class Driver(ABC):
         Some commands exit non-zero when they have nothing to list.
         """
         return output.returncode == 0
+
+    def knock(self) -> Command:
+        """Command that changes nothing and tells whether jobs may be submitted from this machine.
+
+        By default a query: where that is not answered, nothing else is.
+        """
+        return self.query({_NOBODY: None})
+
+    def welcomed(self, output: Output) -> bool:
+        """Whether they may, by what `knock` printed."""
+        return self.answered(output)
 
     @abstractmethod
     def states(self, output: Output) -> Listing:

@@ -150,6 +150,14 @@ class SGE(Driver):
         """See :meth:`Driver.cancelled`: of several jobs, one that is gone makes qdel exit 1."""
         return output.returncode == 0 or all_gone(output.text)
 
+    def knock(self) -> Command:
+        """See :meth:`Driver.knock`: hosts that may not submit may still be let query (seen)."""
+        return _command("qsub", "-w", "v", "-b", "y", "true")
+
+    def welcomed(self, output: Output) -> bool:
+        """See :meth:`Driver.welcomed`: what else is wrong with that job is of no interest."""
+        return not (words.NOT_HERE.search(output.text) or self.is_transient(output))
+
     def history(self, arrays: Collection[str]) -> list[Command]:
         """See :meth:`Driver.history`: qacct takes one id at a time (seen: of two, the last)."""
         return [_command("qacct", "-j", array) for array in sorted(arrays)]

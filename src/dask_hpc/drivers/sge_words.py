@@ -45,6 +45,9 @@ STATES: Mapping[str, JobState] = {
     "w": JobState.PENDING,
 }
 
+#: What hosts are told that may neither submit nor cancel, or not even query.
+NOT_HERE = re.compile(r"is not a submit host|is no submit host|is neither submit nor admin host")
+
 HINTS = {
     r"unknown queue": "`qconf -sql` lists the queues; name one with queue=",
     r"parallel environment": "`qconf -spl` lists them; name one with parallel_environment=",
@@ -52,6 +55,10 @@ HINTS = {
     r"project": "`qconf -sprjl` lists the projects; name yours with account=",
     r"answer list from qmaster": "a name or value with blanks in it may be the cause",
     r"lower than minimum user id": "submit as an ordinary user, not as root",
+    NOT_HERE.pattern: (
+        "jobs are submitted elsewhere; for a head in a job whose node may not:"
+        ' head_options={"submits": False} (docs/outliving.md)'
+    ),
     r"jobs are allowed per user|job limit": "you may have fewer jobs at once: ask for fewer",
 }
 

@@ -24,7 +24,7 @@ UNVERIFIED = "unverified"
 #: The source of what a user's own section says.
 OWN = "your configuration"
 #: Keys of a user's own site that are no keywords.
-ABOUT = ("title", "batch", "requires", "notes", "node", "walltime_limit", "queues")
+ABOUT = ("title", "batch", "requires", "notes", "node", "walltime_limit", "queues", "nodes_submit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ class Profile:
         The longest of a job in the profile's queue, in seconds.
     queues
         The same of other queues, by their names: ``cores``, ``memory``, ``gpus``, ``walltime``.
+    nodes_submit
+        Whether jobs may submit jobs from their nodes; None: nobody has said that they may not.
     requires
         Keywords that the site wants and that only the user knows; the facts say why.
     forbids, notes
@@ -94,6 +96,7 @@ class Profile:
     gpus: Fact | None = None
     walltime: Fact | None = None
     queues: Mapping[str, Mapping[str, Fact]] = field(default_factory=dict)
+    nodes_submit: Fact | None = None
     requires: Mapping[str, Fact] = field(default_factory=dict)
     forbids: tuple[Fact, ...] = ()
     notes: tuple[Fact, ...] = ()
@@ -216,6 +219,7 @@ def _with_own(profile: Profile, section: Mapping[str, Any]) -> Profile:
             str(queue): _own_limits(f"{profile.name}.queues.{queue}", values)
             for queue, values in queues.items()
         },
+        nodes_submit=_own_submit(profile.name, section) or profile.nodes_submit,
         requires={**profile.requires, **requires},
         forbids=profile.forbids,
         notes=(*profile.notes, *mine),
@@ -236,6 +240,16 @@ def _own_limits(where: str, section: Any) -> dict[str, Fact]:
     if section.get("walltime_limit"):
         found["walltime"] = Fact(parse_walltime(section["walltime_limit"]), OWN)
     return found
+
+
+def _own_submit(name: str, section: Mapping[str, Any]) -> Fact | None:
+    said = section.get("nodes_submit")
+    if not isinstance(said, bool | None):
+        raise ConfigurationError(
+            f"dask-hpc.sites.{name}.nodes_submit of your dask configuration is {said!r}",
+            hint="write true, or false where jobs may not submit jobs",
+        )
+    return None if said is None else Fact(said, OWN)
 
 
 def _no_section(where: str, value: Any) -> ConfigurationError:
@@ -278,6 +292,7 @@ def _profile(name: str, values: Mapping[str, Any]) -> Profile:
         memory=memory and Fact(parse_memory(memory.value), memory.source),
         gpus=node.get("gpus"),
         walltime=walltime and Fact(parse_walltime(walltime.value), walltime.source),
+        nodes_submit=_fact(values["nodes_submit"]) if "nodes_submit" in values else None,
         requires={key: _fact(each) for key, each in (values.get("requires") or {}).items()},
         forbids=tuple(_fact(each) for each in values.get("forbids") or ()),
         notes=tuple(_fact(each) for each in values.get("notes") or ()),

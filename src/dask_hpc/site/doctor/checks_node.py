@@ -258,7 +258,10 @@ def submission_from(node: Report) -> Finding:
     found, host = node.get("query"), node["host"]
     if found is None:
         return ok("batch system from a node", f"{host}: nothing to ask there")
-    advice = "a head in a job could not submit: keep it on the login node"
+    advice = (
+        'a head in a job cannot submit from there: head_options={"submits": False}, or for good'
+        " nodes_submit: false in your site (docs/outliving.md)"
+    )
     if "error" in found:
         return warning("batch system from a node", f"{host}: {found['error']}", advice)
     if found["code"] != 0:

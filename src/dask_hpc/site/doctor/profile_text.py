@@ -52,6 +52,9 @@ def section(
         values["queue"] = queue.name
     values |= _interfaces(asked, reports, routes)
     values |= _scratch(asked, reports)
+    nodes = [report.get("query") for name, report in reports.items() if name != LOGIN]
+    if any(each and ("error" in each or each["code"] != 0) for each in nodes):
+        values["nodes_submit"] = False
     if queue is not None:
         values |= _limits(queue)
     if queues and queues[0].name:
