@@ -39,10 +39,14 @@ class ClusterName(_Text):
         from dask_hpc.cluster import known
 
         return [
-            CompletionItem(each.name, help=f"{each.batch}, on {each.host}")
+            CompletionItem(each.name, help=f"{each.batch}, {_where(each)}")
             for each in known.clusters()
             if each.name.startswith(incomplete)
         ]
+
+
+def _where(cluster: Known) -> str:
+    return f"waits as job {cluster.head_job}" if cluster.pending else f"on {cluster.host}"
 
 
 def cluster_argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,10 +92,13 @@ def connect(known: Known, timeout: float = 10.0) -> HeadClient:
     Raises
     ------
     HeadUnreachable
-        If it has died.
+        If it has died, or is not up yet.
     """
+    from dask_hpc.cluster import pending
     from dask_hpc.cluster.head_client import HeadClient
 
+    if known.pending:
+        raise pending.unreachable(known.directory)
     if known.alive is False:
         back = "its guardian starts it again in a moment; if not, " * (known.head == "detached")
         raise HeadUnreachable(

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_hpc import errors
-from dask_hpc.cluster.directory import ERROR, HEAD_LOG, WANTED
+from dask_hpc.cluster import pending
+from dask_hpc.cluster.directory import ERROR, HEAD_JOB, HEAD_LOG, WANTED, read_error
 from dask_hpc.cluster.head_client import HeadClient
 from dask_hpc.cluster.known import Known, find
 from dask_hpc.cluster.security import home, private_directory
@@ -133,7 +133,7 @@ def bring_up(
     name = check_name(name or f"{keywords.get('job_name') or 'dask'}-{secrets.token_hex(3)}")
     directory = private_directory(home() / name)
     _refuse_living(name)
-    for stale in (ERROR, HEAD_LOG):
+    for stale in (ERROR, HEAD_LOG, HEAD_JOB):
         (directory / stale).unlink(missing_ok=True)
     given = {word: value for word, value in keywords.items() if value not in (None, [], ())}
     wanted = {"name": name, "n_workers": n_workers, "keywords": given, "head": head}
@@ -216,7 +216,14 @@ def _refuse_living(name: str) -> None:
         living = find(name)
     except (UnknownCluster, RendezvousError):
         return
-    if living.alive is not False:
+    if living.pending:
+        how = pending.ask(living.directory)
+        if how is not None and how.live is not False:
+            raise ClusterDirectoryError(
+                f"a cluster {name} is on its way already: {how.line}",
+                hint=f"`dask-hpc down {name}` cancels it; or take another name",
+            )
+    elif living.alive is not False:
         raise ClusterDirectoryError(
             f"a cluster {name} runs already: its head is process {living.pid} on {living.host}",
             hint=f"HPCCluster.attach({name!r}) takes part in it; or take another name",
@@ -266,9 +273,8 @@ def _answers(name: str, starting: _Process | HeadJob) -> Known | None:
 
 def failure(directory: Path) -> HPCError:
     """What kept a head from starting, as it said itself, or the end of its log; clears away."""
-    try:
-        found = errors.from_json(json.loads((directory / ERROR).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    found = read_error(directory)
+    if found is None:
         found = HPCError(f"the head ended before it could start: {_said(directory)}")
     clear(directory)
     return found
@@ -276,7 +282,7 @@ def failure(directory: Path) -> HPCError:
 
 def clear(directory: Path) -> None:
     """Remove what a head has left that did not start; the directory too, unless jobs have logs."""
-    files = [directory / name for name in (WANTED, ERROR, HEAD_LOG, "job-head.sh")]
+    files = [directory / name for name in (WANTED, ERROR, HEAD_LOG, HEAD_JOB, "job-head.sh")]
     for path in (*files, *directory.glob("*-head-*.log")):
         path.unlink(missing_ok=True)
     with suppress(OSError):

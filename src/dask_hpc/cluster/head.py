@@ -230,6 +230,7 @@ class Head:
             batch=self.driver.name,
             head=self.where.kind,
             job=self.where.job or "",
+            born=myself()["born"],
         )
         self.scheduler.jobs_seen = JobsSeen(self)
         self._watch = asyncio.create_task(self.scheduler.jobs_seen.watch(), name="dask-hpc jobs")

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dask_hpc.cluster import pending
 from dask_hpc.cluster.directory import ERROR, WANTED
 from dask_hpc.cluster.head_job import place_of_this_job
 from dask_hpc.cluster.hpc_cluster import HPCCluster
@@ -83,6 +84,7 @@ async def live(directory: Path, *, resume: bool, force: bool) -> None:
         **keywords,
     )
     await cluster
+    pending.forget(directory)
     waits = [
         asyncio.ensure_future(each)
         for each in (
