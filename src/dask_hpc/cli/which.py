@@ -100,11 +100,14 @@ def connect(known: Known, timeout: float = 10.0) -> HeadClient:
     if known.pending:
         raise pending.unreachable(known.directory)
     if known.alive is False:
-        back = "its guardian starts it again in a moment; if not, " * (known.head == "detached")
+        hint = f"`dask-hpc down {known.name}` clears away what it left"
+        if known.head == "detached":
+            again = f"`dask-hpc revive {known.name}`"
+            hint = f"its guardian starts it again in a moment; if not, {again} does; {hint}"
         raise HeadUnreachable(
             f"the head of cluster {known.name} has died: it was process {known.pid} on"
             f" {known.host}",
-            hint=f"{back}`dask-hpc down {known.name}` clears away what it left",
+            hint=hint,
         )
     return HeadClient(known, timeout)
 

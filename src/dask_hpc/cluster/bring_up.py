@@ -7,7 +7,6 @@ it, too.  No engine is imported here: commands start clusters as well.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from dask_hpc.cluster.directory import ERROR, HEAD_JOB, HEAD_LOG, WANTED, read_e
 from dask_hpc.cluster.head_client import HeadClient
 from dask_hpc.cluster.known import Known, find
 from dask_hpc.cluster.security import home, private_directory
+from dask_hpc.control.revival import Start, here, launch, read_command
 from dask_hpc.errors import (
     ClusterDirectoryError,
     ConfigurationError,
@@ -151,7 +151,10 @@ def bring_up(
             )
             wanted["walltime"] = starting.spec.walltime
         else:
-            starting, timeout = _Process(directory), PATIENCE
+            starting, timeout = (
+                _Process(directory, Start(tuple(command(directory)), here())),
+                PATIENCE,
+            )
         rendezvous.write_atomically(directory / WANTED, json.dumps(wanted, default=str, indent=1))
         starting.submit()
         return _wait(name, directory, starting, timeout, told)
@@ -163,13 +166,14 @@ def bring_up(
 class _Process:
     """A head that starts as a process of this machine."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, start: Start) -> None:
         self._directory = directory
+        self._start = start
         self._process: subprocess.Popen[bytes]
 
     def submit(self) -> None:
         """Start it."""
-        self._process = start(command(self._directory), self._directory)
+        self._process = launch(self._start, self._directory)
         # Whoever is left of us then sees it end: no zombie may stay for as long as we live.
         threading.Thread(target=self._process.wait, name="dask-hpc head", daemon=True).start()
 
@@ -190,25 +194,62 @@ class _Process:
         return f"the head starts, process {self._process.pid}"
 
 
+class _Successor(_Process):
+    """One that takes over: whoever waits for it may leave, and its jobs live on."""
+
+    def cancel(self) -> None:
+        """Nothing: its end would be that of the jobs."""
+
+
+def revive(
+    known: Known, *, force: bool = False, told: Callable[[str], None] = lambda _: None
+) -> Known:
+    """Start a head that takes over the jobs of one that has died, and wait until it answers.
+
+    Parameters
+    ----------
+    known
+        The cluster, whose head was detached.
+    force
+        Whether a head on another host is dead for good: the user's word.
+    told
+        Called with a line on what is waited for.
+
+    Returns
+    -------
+    Known
+        It runs again.
+
+    Raises
+    ------
+    ClusterDirectoryError
+        If its head lives, or may; or if nothing can be taken over.
+    HPCError
+        What kept the new head from starting.
+    """
+    if known.alive:
+        raise ClusterDirectoryError(
+            f"the head of cluster {known.name} lives: process {known.pid} on {known.host}",
+            hint="there is nothing to take over",
+        )
+    again = read_command(known.directory)
+    if again is None:
+        raise ClusterDirectoryError(
+            f"the jobs of cluster {known.name} cannot be taken over: its head was not detached, or"
+            " has been given up, and they end without it",
+            hint=f"`dask-hpc down {known.name}` clears away what it left",
+        )
+    (known.directory / ERROR).unlink(missing_ok=True)
+    if force:
+        again = replace(again, command=(*again.command, "--force"))
+    starting = _Successor(known.directory, again)
+    starting.submit()
+    return _wait(known.name, known.directory, starting, None, told)
+
+
 def command(directory: Path, *more: str) -> list[str]:
     """What starts the head of a cluster directory."""
     return [sys.executable, "-P", "-m", "dask_hpc.cluster.head_process", str(directory), *more]
-
-
-def start(command: list[str], directory: Path) -> subprocess.Popen[bytes]:
-    """Start a process that neither Ctrl-C nor the end of the terminal takes along."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    log = os.open(directory / HEAD_LOG, flags, 0o600)
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
 
 
 def _refuse_living(name: str) -> None:
@@ -272,11 +313,10 @@ def _answers(name: str, starting: _Process | HeadJob) -> Known | None:
 
 
 def failure(directory: Path) -> HPCError:
-    """What kept a head from starting, as it said itself, or the end of its log; clears away."""
+    """What kept a head from starting, as it said itself, or the end of its log."""
     found = read_error(directory)
     if found is None:
         found = HPCError(f"the head ended before it could start: {_said(directory)}")
-    clear(directory)
     return found
 
 
