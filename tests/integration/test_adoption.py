@@ -84,6 +84,10 @@ def test_a_killed_head_comes_back_and_takes_over_its_busy_jobs(
     with held.attach() as cluster, cluster.get_client() as client:
         before, jobs = names(client), account.jobs()
         cluster.add_pool("more", cores=1, memory="100 MiB")
+        cluster.scale(1, pool="more")
+        cluster.scale(0, pool="more")
+        wait_until(lambda: held.events()["account"] and held.events()["ended"])
+        opened, cost = cluster.report()["opened"], cluster.report()["pools"]["more"]["jobs"]
         busy = client.map(time.sleep, range(600, 608))
         wait_until(lambda: all(client.processing().values()))
         held.next_head(held.kill_head())
@@ -95,7 +99,10 @@ def test_a_killed_head_comes_back_and_takes_over_its_busy_jobs(
         assert cluster.pools == ("default", "more")
         assert "4 wanted: 4 running" in repr(cluster)
         events = held.events()
-        assert (events["intended"], events["opened"], events["restarting"]) == (1, 2, 1)
+        assert (events["intended"], events["opened"], events["restarting"]) == (2, 2, 1)
+        assert cost["submitted"] == 1
+        assert cluster.report()["pools"]["more"]["jobs"] == cost
+        assert cluster.report()["opened"] == pytest.approx(opened, abs=10)
         assert "takes over 4 jobs" in (held.directory / "head.log").read_text()
         cluster.shutdown()
     account.wait_until_nothing_is_left(40)
@@ -148,6 +155,24 @@ def test_where_the_guardian_died_too_its_user_has_the_jobs_taken_over(
     with held.attach() as cluster:
         assert {job.pid for job in account.jobs()} == {job.pid for job in jobs}
         assert held.events()["opened"] == 2
+        cluster.shutdown()
+    account.wait_until_nothing_is_left(40)
+
+
+def test_the_next_head_has_jobs_of_the_shape_that_the_first_has_chosen(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch system is not asked anew: the jobs that live are of that shape."""
+    monkeypatch.setenv("DASK_HPC_LOCAL_SLOTS", "2")
+    shapes = [{"cores": 2, "memory": "200 MiB"}]
+    with account.cluster("out", head="detached", cores=8, shapes=shapes) as cluster:
+        script = cluster.job_script()
+        assert "--cores=2" in script
+        old = psutil.Process(find("out").pid)
+        kill(old.pid)
+    wait_until(lambda: find("out").alive and find("out").pid != old.pid, 60)
+    with HPCCluster.attach("out") as cluster:
+        assert cluster.job_script() == script
         cluster.shutdown()
     account.wait_until_nothing_is_left(40)
 

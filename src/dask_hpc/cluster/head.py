@@ -238,6 +238,7 @@ class Head:
 
     def _adopt(self, told: Remembered) -> None:
         """Go on with the jobs of an earlier head, and with what was wanted of them."""
+        self.opened = told.opened or self.opened
         self.controller.adopt(told)
         for pool, how in self.controller.adapting.items():
             self._adaptive.follow(pool, Following.resumed(how, self.controller.wanted[pool]))
