@@ -288,6 +288,17 @@ def test_nothing_is_negative_all_adds_up_and_order_is_nothing(
     assert costs[0] == pytest.approx(costs[1])
 
 
+def test_waits_are_counted_between_edges() -> None:
+    """Those of all pools, of jobs that run and that have ended; an edge begins the next bin."""
+    made = book(jobs=2)
+    made.submitted(Submission("w-1", 1), "wide", 100.0)
+    made.observed({KEY: runs(110.0), OTHER: runs(130.0)}, [], 131.0)
+    made.observed({}, [end(KEY, at=150.0)], 151.0)
+    made.observed({JobKey("w-1", 0): runs(100.0)}, [], 151.0)
+    assert made.spread([1, 10, 20]) == [1, 0, 1, 1]
+    assert Book(POOLS).spread([1]) == [0, 0]
+
+
 # -- what passes to the next head -----------------------------------------------------------------
 
 STEPS: tuple[Callable[[Book], None], ...] = (

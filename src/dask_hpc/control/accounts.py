@@ -7,7 +7,9 @@ since the epoch.  Who saw it happen, and how figures are shown, is not known her
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -303,15 +305,35 @@ class Book:
     def total(self, accounts: Mapping[str, Account]) -> Account:
         """Sum over all pools of what :meth:`accounts` gave."""
         each = accounts.values()
-        settled = [wait for totals in self._totals.values() for wait in totals.waits]
-        live = self._waited(job for job in list(self._jobs.values()) if job.started is not None)
         return Account(
             allocated=sum(one.allocated for one in each),
             used=sum(one.used for one in each),
             lost=sum(one.lost for one in each),
             jobs=sum((one.jobs for one in each), Jobs()),
-            waits=waits([*settled, *live]),
+            waits=waits(self._all_waits()),
         )
+
+    def spread(self, edges: Sequence[float]) -> list[int]:
+        """How many starts waited how long, of all pools.
+
+        Parameters
+        ----------
+        edges
+            Seconds, rising.
+
+        Returns
+        -------
+        list of int
+            Starts that waited less than the first edge, up to the next one, and so on; at last
+            those that waited no less than the last.
+        """
+        found = Counter(bisect(edges, wait) for wait in self._all_waits())
+        return [found[place] for place in range(len(edges) + 1)]
+
+    def _all_waits(self) -> list[float]:
+        settled = [wait for totals in self._totals.values() for wait in totals.waits]
+        live = (job for job in list(self._jobs.values()) if job.started is not None)
+        return [*settled, *self._waited(live)]
 
     @property
     def jobs_submitted(self) -> int:
