@@ -50,9 +50,6 @@ from dask_hpc.model.tls import TLSFiles
 
 logger = logging.getLogger("dask_hpc")
 
-#: Seconds that workers may take to close before the scheduler closes without them.
-_DISMISSAL = 5.0
-
 #: Seconds for which jobs wait for a head that may come back: three starts from a slow, shared file
 #: system.  Their cores idle meanwhile, which is cheaper than another wait in the queue.
 AWAIT_HEAD = 300.0
@@ -68,21 +65,16 @@ class Membership(SchedulerPlugin):
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._names: dict[str, str] = {}
-        self.empty = asyncio.Event()
-        self.empty.set()
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """See the engine's SchedulerPlugin."""
         self._names[worker] = str(scheduler.workers[worker].name)
-        self.empty.clear()
         self._controller.worker_joined(self._names[worker])
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: object) -> None:  # noqa: ARG002
         """See the engine's SchedulerPlugin."""
         if (name := self._names.pop(worker, None)) is not None:
             self._controller.worker_left(name)
-        if not self._names:
-            self.empty.set()
 
 
 class Head:
@@ -141,7 +133,6 @@ class Head:
         self._place: Listening
         self.controller: Controller
         self._journal: Journal
-        self._membership: Membership
         self._adaptive: Adaptive
         self._watch: asyncio.Task[None]
         self._loop_task: asyncio.Task[None]
@@ -210,8 +201,7 @@ class Head:
             workers=self.workers,
         )
         self.scheduler.on_leaving = self.controller.warned
-        self._membership = Membership(self.controller)
-        self.scheduler.add_plugin(self._membership)
+        self.scheduler.add_plugin(Membership(self.controller))
         self.lab = Lab(self.name, self.directory, self.scheduler)
         self.usage = Usage(self.controller)
         self.scheduler.add_plugin(self.usage)
@@ -344,7 +334,7 @@ class Head:
         self.workers.close()
         # Workers that go on purpose are no warning, whatever results they held for a client.
         with silence_logging_cmgr(logging.ERROR):
-            await self._dismiss_workers()
+            await self.scheduler.see_off()
             await self.scheduler.close(reason="the cluster was closed")
         left = await self.controller.close(self.options.close_timeout)
         self._journal.close()
@@ -356,14 +346,6 @@ class Head:
         await asyncio.to_thread(self._guardian.communicate, GOODBYE)
         self.directory.clear(keep_logs=self.controller.problem is not None)
         return []
-
-    async def _dismiss_workers(self) -> None:
-        """See the workers off first: a scheduler that closes on them logs an error for each."""
-        for address in list(self.scheduler.workers):
-            self.scheduler.close_worker(address)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_DISMISSAL):
-                await self._membership.empty.wait()
 
 
 def _start_guardian(directory: ClusterDirectory, *, restarts: bool) -> subprocess.Popen[bytes]:
