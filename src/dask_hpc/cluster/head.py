@@ -345,6 +345,7 @@ class Head:
             return [str(job) for job in self.controller.ledger.ids(left)] or ["(in doubt)"]
         await asyncio.to_thread(self._guardian.communicate, GOODBYE)
         self.directory.clear(keep_logs=self.controller.problem is not None)
+        self.controller.changed.set()  # who waits for news has the last, and holds nobody up
         return []
 
 
