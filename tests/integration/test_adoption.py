@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +15,6 @@ import pytest
 from distributed import Client
 
 from dask_hpc import HPCCluster
-from dask_hpc.cluster.bring_up import command, start
 from dask_hpc.cluster.known import find
 from dask_hpc.control.journal import Journal, read
 from dask_hpc.control.revival import MOST, RESTART
@@ -82,6 +84,10 @@ def test_a_killed_head_comes_back_and_takes_over_its_busy_jobs(
     with held.attach() as cluster, cluster.get_client() as client:
         before, jobs = names(client), account.jobs()
         cluster.add_pool("more", cores=1, memory="100 MiB")
+        cluster.scale(1, pool="more")
+        cluster.scale(0, pool="more")
+        wait_until(lambda: held.events()["account"] and held.events()["ended"])
+        opened, cost = cluster.report()["opened"], cluster.report()["pools"]["more"]["jobs"]
         busy = client.map(time.sleep, range(600, 608))
         wait_until(lambda: all(client.processing().values()))
         held.next_head(held.kill_head())
@@ -93,7 +99,10 @@ def test_a_killed_head_comes_back_and_takes_over_its_busy_jobs(
         assert cluster.pools == ("default", "more")
         assert "4 wanted: 4 running" in repr(cluster)
         events = held.events()
-        assert (events["intended"], events["opened"], events["restarting"]) == (1, 2, 1)
+        assert (events["intended"], events["opened"], events["restarting"]) == (2, 2, 1)
+        assert cost["submitted"] == 1
+        assert cluster.report()["pools"]["more"]["jobs"] == cost
+        assert cluster.report()["opened"] == pytest.approx(opened, abs=10)
         assert "takes over 4 jobs" in (held.directory / "head.log").read_text()
         cluster.shutdown()
     account.wait_until_nothing_is_left(40)
@@ -121,22 +130,50 @@ def test_jobs_that_ended_while_there_was_no_head_are_replaced(account: Account, 
 
 
 def test_where_the_guardian_died_too_its_user_has_the_jobs_taken_over(
-    account: Account, held: Held
+    account: Account, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after a restart of the machine; two that try do not both."""
+    """As after a restart of the machine; two that try do not both, and none while a head lives."""
+    revive = [sys.executable, "-m", "dask_hpc", "revive", "out"]
+    told = subprocess.run(revive, capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "the head of cluster out lives: process" in told.stderr
     jobs = account.jobs()
     (guardian,) = (p for p in account.processes() if "dask_hpc.control.reaper" in p.cmdline())
     kill(guardian.pid)
+    old_place = psutil.Process(find("out").pid).cwd()
     old = held.kill_head()
     wait_until(lambda: not old.is_running())
-    heads = [start(command(held.directory, "--resume"), held.directory) for _ in range(2)]
-    held.next_head(old)
+    monkeypatch.chdir("/")
+    pipes = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    commands = [subprocess.Popen(revive, **pipes) for _ in range(2)]
+    said = {each.returncode: out for each in commands for out in [each.communicate(timeout=60)]}
+    assert said.keys() == {0, 1}
+    assert said[0][0].startswith("cluster out has a new head: 4 wanted: ")
+    assert re.search("a cluster out runs already|the head of cluster out lives", said[1][1])
+    new = held.next_head(old)
+    assert new.cwd() == old_place
     with held.attach() as cluster:
         assert {job.pid for job in account.jobs()} == {job.pid for job in jobs}
-        wait_until(lambda: sorted(map(str, (each.poll() for each in heads))) == ["1", "None"])
-        assert "runs already" in (held.directory / "head.log").read_text()
+        assert held.events()["opened"] == 2
         cluster.shutdown()
-    assert sorted(each.wait(30) for each in heads) == [0, 1]
+    account.wait_until_nothing_is_left(40)
+
+
+def test_the_next_head_has_jobs_of_the_shape_that_the_first_has_chosen(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch system is not asked anew: the jobs that live are of that shape."""
+    monkeypatch.setenv("DASK_HPC_LOCAL_SLOTS", "2")
+    shapes = [{"cores": 2, "memory": "200 MiB"}]
+    with account.cluster("out", head="detached", cores=8, shapes=shapes) as cluster:
+        script = cluster.job_script()
+        assert "--cores=2" in script
+        old = psutil.Process(find("out").pid)
+        kill(old.pid)
+    wait_until(lambda: find("out").alive and find("out").pid != old.pid, 60)
+    with HPCCluster.attach("out") as cluster:
+        assert cluster.job_script() == script
+        cluster.shutdown()
     account.wait_until_nothing_is_left(40)
 
 

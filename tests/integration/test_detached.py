@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import ssl
@@ -19,6 +20,7 @@ from dask_hpc import HPCCluster, LocalJobCluster
 from dask_hpc.cluster.head_client import HeadClient, client_context
 from dask_hpc.cluster.known import clusters, find
 from dask_hpc.cluster.security import ensure_identity
+from dask_hpc.cluster.steering import operations
 from dask_hpc.errors import (
     ClusterDirectoryError,
     ConfigurationError,
@@ -223,6 +225,25 @@ def test_the_control_channel_lets_nobody_in_without_the_identity(
         with pytest.raises(OSError, match=_SHUT):  # nor do we talk with an impostor
             ask(f"https{url}", client_context(others))
         assert ask(f"https{url}", client_context(mine))["answer"]["name"] == "first"
+
+
+async def test_who_waits_for_news_hears_of_the_end(account: Account) -> None:
+    """Else the process of the head would wait for them, until it loses patience."""
+    there = []
+    async with account.cluster("first", asynchronous=True) as cluster:
+        wait = operations(cluster.steering, cluster.finish)["wait"]
+
+        async def ask_again_and_again() -> None:
+            changes = 0
+            while True:
+                changes = (await wait(changes, 30.0))["changes"]
+                there.append(cluster.directory.path.exists())
+
+        asking = asyncio.create_task(ask_again_and_again())
+    async with asyncio.timeout(5):
+        while there[-1:] != [False]:
+            await asyncio.sleep(0.01)
+    asking.cancel()
 
 
 def test_what_the_head_does_not_know_is_said(account: Account) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -13,9 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
-from distributed import Client, Scheduler, Security
+from distributed import Client, Scheduler, Security, Worker
 
-from dask_hpc.cluster.joining import HeadScheduler
+from dask_hpc.cluster.joining import _GONE_LOOK, DISMISSAL, HeadScheduler
 from dask_hpc.launch import rendezvous
 from dask_hpc.model.tls import TLSFiles
 from tests.helpers import wait_until
@@ -276,3 +277,29 @@ def test_a_job_that_the_batch_system_cancels_loses_no_data(account: Account) -> 
 def parent_of_parent() -> int:
     """The supervisor: the fork server is between."""
     return psutil.Process(os.getppid()).ppid()
+
+
+async def test_who_joins_while_the_others_are_seen_off_is_seen_off_too(
+    ours: HeadScheduler, security: Security, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that start as their cluster is closed held its end up for five seconds."""
+    options: dict[str, Any] = {"security": security, "nthreads": 1, "dashboard": False}
+    asked, close = [], ours.close_worker
+
+    def close_both(address: str) -> None:
+        asked.append(address)
+        if len(asked) > 1:
+            for each in asked:
+                close(each)
+
+    monkeypatch.setattr(ours, "close_worker", close_both)
+    async with Worker(ours.address, **options) as first:
+        seeing_off = asyncio.create_task(ours.see_off())
+        await asyncio.wait({seeing_off}, timeout=2 * _GONE_LOOK)
+        assert asked == [first.address]
+        async with Worker(ours.address, **options) as second:
+            began = time.monotonic()
+            await seeing_off
+            assert asked == [first.address, second.address]
+    assert not ours.workers
+    assert time.monotonic() - began < DISMISSAL / 2

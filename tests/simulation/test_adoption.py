@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dask_hpc.batch.client import BatchClient
+from dask_hpc.control.backoff import ACCOUNT_INTERVAL
 from dask_hpc.control.controller import Controller
 from dask_hpc.control.journal import remembered, submissions
 from dask_hpc.control.ports import Place
@@ -174,6 +175,11 @@ async def test_never_doubled_never_orphaned_and_in_the_end_as_many_as_wanted(
     assert world.controller.ledger.phases()[Phase.UP] == told
     live = {array.name for array, job in world.core.jobs() if job.live}
     assert not any(known[name].over for name in live), "a live job that nobody would look for"
+    book = world.controller.book
+    jobs = book.accounts(world.now)["default"].jobs
+    waiting = sum(job.started is None for job in book._jobs.values())
+    assert jobs.submitted == sum(count for _, count in world.core.submits)
+    assert jobs.started + jobs.never_ran + waiting == jobs.submitted + jobs.requeued
 
 
 async def up(jobs: int, **truth: Any) -> Mortal:
@@ -200,6 +206,34 @@ async def test_jobs_are_taken_over_as_they_are() -> None:
     assert {i: at for each in after.arrays.values() for i, at in each.started.items()} == started
     assert [count for _, count in world.core.submits] == [5]
     assert world.controller.book.jobs_submitted == 5
+
+
+async def test_what_jobs_and_tasks_have_cost_is_taken_over() -> None:
+    """Those that had ended too, once each; of what tasks used, all but the last minute."""
+    world = await up(5)
+    world.controller.book.used("default", 10.0)
+    await world.scale(3)
+    world.now += ACCOUNT_INTERVAL
+    await world.steps(3)
+    world.controller.book.used("default", 7.0)
+    before = world.controller.book.accounts(world.now)["default"]
+    assert (before.jobs.submitted, before.jobs.started, before.jobs.running) == (5, 5, 3)
+    for _ in range(2):
+        world.begin()
+        await world.steps(3)
+        after = world.controller.book.accounts(world.now)["default"]
+        assert after.jobs == before.jobs
+        assert after.waits == before.waits
+        assert before.allocated <= after.allocated <= before.allocated + 3 * 4 * 60
+        assert before.used - after.used == 7.0
+    await world.scale(0)
+    await world.steps(10)
+    events = [each["event"] for each in world.journal.events]
+    assert events[-2:] == ["account", "ended"]
+    world.begin()
+    last = world.controller.book.accounts(world.now)["default"]
+    assert (last.jobs.submitted, last.jobs.started, last.jobs.running) == (5, 5, 0)
+    assert last.waits.jobs == 5
 
 
 async def test_nothing_is_done_before_the_batch_system_has_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -285,3 +286,72 @@ def test_nothing_is_negative_all_adds_up_and_order_is_nothing(
     assert (first.jobs, first.waits) == (second.jobs, second.waits)
     costs = [(one.allocated, one.used, one.lost) for one in found]
     assert costs[0] == pytest.approx(costs[1])
+
+
+def test_waits_are_counted_between_edges() -> None:
+    """Those of all pools, of jobs that run and that have ended; an edge begins the next bin."""
+    made = book(jobs=2)
+    made.submitted(Submission("w-1", 1), "wide", 100.0)
+    made.observed({KEY: runs(110.0), OTHER: runs(130.0)}, [], 131.0)
+    made.observed({}, [end(KEY, at=150.0)], 151.0)
+    made.observed({JobKey("w-1", 0): runs(100.0)}, [], 151.0)
+    assert made.spread([1, 10, 20]) == [1, 0, 1, 1]
+    assert Book(POOLS).spread([1]) == [0, 0]
+
+
+# -- what passes to the next head -----------------------------------------------------------------
+
+STEPS: tuple[Callable[[Book], None], ...] = (
+    lambda made: made.submitted(Submission("c-1", 2), "cpu", 100.0),
+    lambda made: made.observed({KEY: runs(110.0), OTHER: runs(120.0)}, [], 121.0),
+    lambda made: made.joined(KEY, 122.0),
+    lambda made: made.used("cpu", 12.3456),
+    lambda made: made.observed({}, [end(KEY, at=150.0)], 151.0),
+    lambda made: made.submitted(Submission("w-1", 1), "wide", 160.0),
+    lambda made: made.undone("wide", 1.5),
+    lambda made: made.observed({}, [end(OTHER, JobState.PREEMPTED, at=170.0)], 171.0),
+    lambda made: made.used("cpu", 1.0),
+)
+
+
+@given(st.lists(st.booleans(), min_size=len(STEPS), max_size=len(STEPS)))
+def test_what_is_written_down_adds_up_to_the_book(written: list[bool]) -> None:
+    """However often it is written, the next head has the same figures; nothing comes twice."""
+    first, lines = Book(POOLS), []
+    for step, write in zip(STEPS, [*written[:-1], True], strict=True):
+        step(first)
+        if write and (news := first.news()):
+            lines.append(json.loads(json.dumps(news)))
+            first.written(news)
+    assert first.news() == {}
+    second = Book(POOLS)
+    assert second.resume(lines, {"cpu": 2}) == {"c-1": {0, 1}}
+    second.submitted(Submission("w-1", 1), "wide", 160.0)
+    assert second.news() == {}
+    for pool, account in first.accounts(200.0).items():
+        found = second.accounts(200.0)[pool]
+        assert (found.jobs, found.waits) == (account.jobs, account.waits)
+        for part in ("allocated", "used", "lost"):
+            assert getattr(found, part) == pytest.approx(getattr(account, part), abs=0.01)
+
+
+def test_a_job_that_is_settled_is_not_counted_again() -> None:
+    """The rest of its submission lives on."""
+    made = Book(POOLS)
+    over = made.resume([{"pools": {"cpu": {"started": 1, "waits": [5]}}, "over": {"c-1": [0]}}], {})
+    made.submitted(Submission("c-1", 2), "cpu", 100.0, over["c-1"])
+    made.joined(KEY, 110.0)
+    made.observed({}, [end(KEY, at=150.0), end(OTHER, JobState.CANCELLED, at=150.0)], 151.0)
+    assert figures(made).jobs == Jobs(submitted=2, started=1, never_ran=1)
+    assert figures(made).allocated == 0.0
+
+
+def test_what_could_not_be_written_is_in_the_next_news() -> None:
+    """With what has come since."""
+    made = Book(POOLS)
+    made.used("cpu", 2.0)
+    news = made.news()
+    assert news == made.news() == {"pools": {"cpu": {"used": 2.0}}, "over": {}}
+    made.used("cpu", 3.0)
+    made.written(news)
+    assert made.news() == {"pools": {"cpu": {"used": 3.0}}, "over": {}}

@@ -65,7 +65,21 @@ def test_a_dead_head_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     have(monkeypatch, cluster(alive=False))
     result = call("status", "study")
     assert result.exit_code == 3
-    assert "`dask-hpc down study`" in result.stderr
+    assert "`dask-hpc revive study` does; `dask-hpc down study`" in result.stderr
+    have(monkeypatch, cluster(alive=False, head="here"))
+    assert "revive" not in call("status", "study").stderr
+
+
+def test_a_head_that_took_its_jobs_along_is_not_revived(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor one that lives."""
+    have(monkeypatch, cluster(alive=False, head="here", directory=tmp_path))
+    result = call("revive")
+    assert result.exit_code == 1
+    assert "cannot be taken over: its head was not detached" in result.stderr
+    have(monkeypatch, cluster())
+    assert "the head of cluster study lives: process 4321 on login1" in call("revive").stderr
 
 
 # -- ls, status, jobs -----------------------------------------------------------------------------

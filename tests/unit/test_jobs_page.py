@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dask_hpc.cluster.jobs_seen import JobsSeen
+from dask_hpc.cluster.jobs_seen import EDGES, JobsSeen
 from dask_hpc.cluster.view import STATES
 from dask_hpc.control.controller import Controller
 from dask_hpc.errors import JobStartError
@@ -60,6 +60,8 @@ def test_the_page_shows_what_a_person_wants_to_know(watch: Watch) -> None:
     assert "held: JobHeldUser" in told["waiting"]
     assert "1 min" in told["waiting"]
     assert "50 s" in told["waited"]
+    starts = dict(zip(["<1", *EDGES], page.waits.data["starts"], strict=True))
+    assert {edge: count for edge, count in starts.items() if count} == {10: 1, 30: 1}
     assert told["endings"].index("c-1a-3") < told["endings"].index("c-1a-2")
     assert told["endings"].count("is being replaced") == 1
     assert "0 s ago" in told["failures"]
@@ -114,11 +116,17 @@ def test_what_has_not_changed_is_not_looked_at_again(watch: Watch) -> None:
 
 def test_a_page_that_shows_the_same_sends_nothing(watch: Watch) -> None:
     """The figure's data are not replaced by their equals."""
-    page = JobsPage(JobsSeen(head(controller(watch))))
+    made = controller(watch)
+    page = JobsPage(JobsSeen(head(made)))
     page.update()
-    before = page.source.data
+    before, waits = page.source.data, page.waits.data
     page.update()
     assert page.source.data is before
+    made.changed.set()
+    watch.now += 6.0
+    page.update()
+    assert page.source.data is not before
+    assert page.waits.data is waits
 
 
 @asynccontextmanager
@@ -171,6 +179,7 @@ def large() -> tuple[Controller, Any]:
     submit(made, "c-1a", 10_000, walltime=600.0)
     waits = JobStatus(JobState.PENDING, "Priority", start=EPOCH)
     see(made, **{f"j{i}": RUNS if i % 2 else waits for i in range(10_000)})
+    made.book.observed(made.ledger.statuses(), [], made._wall())
     return made, head(made)
 
 

@@ -37,11 +37,16 @@ def test_what_a_new_head_needs_is_remembered(tmp_path: Path) -> None:
     """What lives, since when, and what was wanted last; how long jobs have."""
     path = tmp_path / "j"
     book = Journal(path)
-    book.append("opened", batch="slurm")
+    book.append("opened", batch="slurm", at=0.5)
     book.append("intended", name="c-1", pool="cpu", count=3, walltime=60, at=1.0)
     book.append("submitted", name="c-1", array="42", at=2.0)
     book.append("intended", name="c-2", pool="cpu", count=1)
+    book.append("submitted", name="c-2", array="43")
+    book.append("intended", name="c-3", pool="cpu", count=8)
+    book.append("refused", name="c-3")
+    book.append("account", pools={}, over={"c-2": [0]})
     book.append("ended", name="c-2")
+    book.append("opened", batch="slurm", at=4.5)
     book.append("started", jobs=[["c-1", 0, 5.0], ["c-2", 0, 6.0], ["c-0", 0, 7.0]])
     book.append("wanted", jobs={"cpu": 3}, adapting={})
     book.append("pool", name="gpu", options={"gpus": 1})
@@ -56,6 +61,9 @@ def test_what_a_new_head_needs_is_remembered(tmp_path: Path) -> None:
         jobs={"cpu": 1},
         adapting={"gpu": {"minimum": 0}},
         pools={"gpu": {"gpus": 1}},
+        opened=0.5,
+        accounts=[{"event": "account", "pools": {}, "over": {"c-2": [0]}}],
+        over={"cpu": 1},
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dask_hpc.cluster.options import resolve
-from dask_hpc.cluster.planning import MOST, Candidates, candidates, with_first
+from dask_hpc.cluster.planning import MOST, Candidates, candidates, settled, with_first
 from dask_hpc.cluster.request import Request
 from dask_hpc.drivers.base import Command, Output
 from dask_hpc.drivers.forecasts import Question
@@ -104,6 +105,17 @@ def test_a_senseless_shape_is_refused(shapes: Any, words: str) -> None:
     request = Request(driver("slurm"), resolve({"cores": 16}, (), driver("slurm")), "dask")
     with pytest.raises(ConfigurationError, match=words):
         candidates(request, with_first({"cores": 16}, shapes)[1])
+
+
+@pytest.mark.parametrize("batch", ["slurm", "pbs", "lsf"])
+def test_the_chosen_shape_can_be_asked_for_by_itself(batch: str) -> None:
+    """As the next head of the cluster does: in JSON, and to the last option."""
+    keywords = {"cores": 8, "memory": "16 GiB", "walltime": "90 min", "nanny": True}
+    found = shapes_of({**keywords, "queue": "main"}, {"cores": 2, "walltime": "1:30"}, batch=batch)
+    for options in found.options:
+        words = settled({**keywords, "shapes": [{"cores": 2}]}, options)
+        assert "shapes" not in words
+        assert resolve(json.loads(json.dumps(words)), (), driver(batch)) == options
 
 
 def test_a_clock_of_two_parts_is_what_the_batch_system_takes_it_for() -> None:

@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 
 from dask_hpc.cluster.directory import ClusterDirectory, claim
+from dask_hpc.cluster.known import find
 from dask_hpc.control import heads, reaper, revival
 from dask_hpc.control.heads import Holder, holders, myself
 from dask_hpc.control.journal import Journal, ends, read, remembered
 from dask_hpc.errors import ClusterDirectoryError
+from dask_hpc.launch import rendezvous
 
 #: A head, as far as its guardian can tell.
 OPENS = """
@@ -82,6 +84,17 @@ def test_a_process_is_known_by_its_start_and_not_by_its_number_alone() -> None:
     assert Holder(mine["host"], mine["pid"], "another start 1").alive is False
     assert Holder(mine["host"], mine["pid"]).alive is True  # as older versions wrote it
     assert Holder("elsewhere", mine["pid"], mine["born"]).alive is None
+
+
+@pytest.mark.parametrize(("born", "alive"), [(myself()["born"], True), ("another start 1", False)])
+def test_a_cluster_is_dead_whose_heads_number_is_anothers_now(
+    directory: Path, born: str, alive: bool
+) -> None:
+    """As the scheduler file tells, with which commands begin."""
+    words = {"batch": "local", "head": "detached", "born": born}
+    path = directory / reaper.SCHEDULER_FILE
+    rendezvous.write(path, {"address": "tcp://h:1"}, cluster="c", owner="me", tls=None, **words)
+    assert find("c").alive is alive
 
 
 def test_a_process_that_nobody_waited_for_has_ended() -> None:

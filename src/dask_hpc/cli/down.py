@@ -1,6 +1,7 @@
 """``dask-hpc down``: end clusters, and clear away what those left whose head has died.
 
-A head ends itself; clearing away after a dead one is :mod:`dask_hpc.control.reaper`'s business.
+A head ends itself, the job of one that is not up is cancelled; clearing away after a dead one is
+:mod:`dask_hpc.control.reaper`'s business.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ def _end_all(clusters: list[Known], *, force: bool) -> list[HPCError]:
 
 def _end(cluster: Known, force: bool) -> str:  # noqa: FBT001  (a callback)
     """End one cluster; what to say of it."""
+    if cluster.pending:
+        return _call_off(cluster)
     if cluster.alive is False:
         _clear_away(cluster)
         return f"what cluster {cluster.name} left is cleared away: its head had died"
@@ -98,6 +101,20 @@ def _end(cluster: Known, force: bool) -> str:  # noqa: FBT001  (a callback)
             ) from error
         raise
     return f"cluster {cluster.name} is closed{_cost(cluster)}"
+
+
+def _call_off(cluster: Known) -> str:
+    """Cancel the job of a head that is not up, and remove what it was to start from."""
+    from dask_hpc.cluster import pending
+    from dask_hpc.cluster.bring_up import clear
+
+    if not asyncio.run(pending.cancel(cluster.directory, _REAPING)):
+        raise HPCError(
+            f"the job {cluster.head_job} of cluster {cluster.name}'s head could not be cancelled",
+            hint="see the batch system's queue, and try again",
+        )
+    clear(cluster.directory)
+    return f"cluster {cluster.name} is called off: the job of its head is cancelled"
 
 
 def _clear_away(cluster: Known) -> None:

@@ -38,6 +38,7 @@ _COMMANDS = {
     "attach": ("dask_hpc.cli.attach:attach", "Tell how to use a cluster from elsewhere."),
     "jupyter": ("dask_hpc.cli.jupyter:jupyter", "Open JupyterLab beside the scheduler."),
     "down": ("dask_hpc.cli.down:down", "End clusters."),
+    "revive": ("dask_hpc.cli.revive:revive", "Have the jobs of a dead head taken over."),
     "run": ("dask_hpc.cli.run:run", "Run a script on a cluster of its own."),
     "demo": ("dask_hpc.cli.demo:demo", "Try it: a cluster through the queue and a real analysis."),
     "doctor": (

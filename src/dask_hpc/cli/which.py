@@ -40,10 +40,14 @@ class ClusterName(_Text):
         from dask_hpc.cluster import known
 
         return [
-            CompletionItem(each.name, help=f"{each.batch}, on {each.host}")
+            CompletionItem(each.name, help=f"{each.batch}, {_where(each)}")
             for each in known.clusters()
             if each.name.startswith(incomplete)
         ]
+
+
+def _where(cluster: Known) -> str:
+    return f"waits as job {cluster.head_job}" if cluster.pending else f"on {cluster.host}"
 
 
 def cluster_argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,16 +93,22 @@ def connect(known: Known, timeout: float = 10.0) -> HeadClient:
     Raises
     ------
     HeadUnreachable
-        If it has died.
+        If it has died, or is not up yet.
     """
+    from dask_hpc.cluster import pending
     from dask_hpc.cluster.head_client import HeadClient
 
+    if known.pending:
+        raise pending.unreachable(known.directory)
     if known.alive is False:
-        back = "its guardian starts it again in a moment; if not, " * (known.head == "detached")
+        hint = f"`dask-hpc down {known.name}` clears away what it left"
+        if known.head == "detached":
+            again = f"`dask-hpc revive {known.name}`"
+            hint = f"its guardian starts it again in a moment; if not, {again} does; {hint}"
         raise HeadUnreachable(
             f"the head of cluster {known.name} has died: it was process {known.pid} on"
             f" {known.host}",
-            hint=f"{back}`dask-hpc down {known.name}` clears away what it left",
+            hint=hint,
         )
     return HeadClient(known, timeout)
 
@@ -110,7 +120,7 @@ def reach(name: str | None) -> HeadClient:
 
 @contextmanager
 def steer(name: str | None) -> Iterator[HeadClient]:
-    """Reach a head to change something: it has this machine's commands meanwhile, if it has none."""
+    """Reach a head to change something; meanwhile it may use this machine's commands."""
     from dask_hpc.cluster.lending import Lending
 
     cluster = find(name)

@@ -39,8 +39,6 @@ from dask_hpc.units import parse_walltime
 
 logger = logging.getLogger("dask_hpc")
 
-#: Seconds that workers may take to close before the scheduler closes without them.
-_DISMISSAL = 5.0
 _AT_WORK = (Status.running, Status.init)
 
 
@@ -190,7 +188,7 @@ class AllocationCluster(Lived):
         if self._scheduler is not None:
             # Workers that go on purpose are no warning.
             with silence_logging_cmgr(logging.ERROR):
-                await self._dismiss_workers()
+                await self.scheduler.see_off()
                 await self.scheduler.close(reason="the cluster was closed")
         if self._crew is not None:
             await self._crew.end(self.options.close_timeout)
@@ -201,18 +199,6 @@ class AllocationCluster(Lived):
         if self._watching is not None:
             self._watching.cancel()
         await super()._end()
-
-    async def _dismiss_workers(self) -> None:
-        """See the workers off first: a scheduler that closes on them logs an error for each."""
-        for address in list(self.scheduler.workers):
-            self.scheduler.close_worker(address)
-        try:
-            async with asyncio.timeout(_DISMISSAL):
-                while self.scheduler.workers:
-                    self._membership.changed.clear()
-                    await self._membership.changed.wait()
-        except TimeoutError:
-            return
 
     @property
     def scheduler(self) -> HeadScheduler:

@@ -7,7 +7,6 @@ it, too.  No engine is imported here: commands start clusters as well.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -15,15 +14,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_hpc import errors
-from dask_hpc.cluster.directory import ERROR, HEAD_LOG, WANTED
+from dask_hpc.cluster import pending
+from dask_hpc.cluster.directory import ERROR, HEAD_JOB, HEAD_LOG, WANTED, read_error
 from dask_hpc.cluster.head_client import HeadClient
 from dask_hpc.cluster.known import Known, find
 from dask_hpc.cluster.security import home, private_directory
+from dask_hpc.control.revival import Start, here, launch, read_command
 from dask_hpc.errors import (
     ClusterDirectoryError,
     ConfigurationError,
@@ -133,7 +133,7 @@ def bring_up(
     name = check_name(name or f"{keywords.get('job_name') or 'dask'}-{secrets.token_hex(3)}")
     directory = private_directory(home() / name)
     _refuse_living(name)
-    for stale in (ERROR, HEAD_LOG):
+    for stale in (ERROR, HEAD_LOG, HEAD_JOB):
         (directory / stale).unlink(missing_ok=True)
     given = {word: value for word, value in keywords.items() if value not in (None, [], ())}
     wanted = {"name": name, "n_workers": n_workers, "keywords": given, "head": head}
@@ -155,7 +155,10 @@ def bring_up(
             starting.clear_away(keep_logs=False)  # what an earlier cluster of this name has left
             private_directory(directory)
         else:
-            starting, timeout = _Process(directory), PATIENCE
+            starting, timeout = (
+                _Process(directory, Start(tuple(command(directory)), here())),
+                PATIENCE,
+            )
         rendezvous.write_atomically(directory / WANTED, json.dumps(wanted, default=str, indent=1))
         starting.submit()
         try:
@@ -172,13 +175,14 @@ def bring_up(
 class _Process:
     """A head that starts as a process of this machine."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, start: Start) -> None:
         self._directory = directory
+        self._start = start
         self._process: subprocess.Popen[bytes]
 
     def submit(self) -> None:
         """Start it."""
-        self._process = start(command(self._directory), self._directory)
+        self._process = launch(self._start, self._directory)
         # Whoever is left of us then sees it end: no zombie may stay for as long as we live.
         threading.Thread(target=self._process.wait, name="dask-hpc head", daemon=True).start()
 
@@ -208,25 +212,62 @@ class _Process:
         """Leave its jobs to its guardian."""
 
 
+class _Successor(_Process):
+    """One that takes over: whoever waits for it may leave, and its jobs live on."""
+
+    def cancel(self) -> None:
+        """Nothing: its end would be that of the jobs."""
+
+
+def revive(
+    known: Known, *, force: bool = False, told: Callable[[str], None] = lambda _: None
+) -> Known:
+    """Start a head that takes over the jobs of one that has died, and wait until it answers.
+
+    Parameters
+    ----------
+    known
+        The cluster, whose head was detached.
+    force
+        Whether a head on another host is dead for good: the user's word.
+    told
+        Called with a line on what is waited for.
+
+    Returns
+    -------
+    Known
+        It runs again.
+
+    Raises
+    ------
+    ClusterDirectoryError
+        If its head lives, or may; or if nothing can be taken over.
+    HPCError
+        What kept the new head from starting.
+    """
+    if known.alive:
+        raise ClusterDirectoryError(
+            f"the head of cluster {known.name} lives: process {known.pid} on {known.host}",
+            hint="there is nothing to take over",
+        )
+    again = read_command(known.directory)
+    if again is None:
+        raise ClusterDirectoryError(
+            f"the jobs of cluster {known.name} cannot be taken over: its head was not detached, or"
+            " has been given up, and they end without it",
+            hint=f"`dask-hpc down {known.name}` clears away what it left",
+        )
+    (known.directory / ERROR).unlink(missing_ok=True)
+    if force:
+        again = replace(again, command=(*again.command, "--force"))
+    starting = _Successor(known.directory, again)
+    starting.submit()
+    return _wait(known.name, known.directory, starting, None, told)
+
+
 def command(directory: Path, *more: str) -> list[str]:
     """What starts the head of a cluster directory."""
     return [sys.executable, "-P", "-m", "dask_hpc.cluster.head_process", str(directory), *more]
-
-
-def start(command: list[str], directory: Path) -> subprocess.Popen[bytes]:
-    """Start a process that neither Ctrl-C nor the end of the terminal takes along."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    log = os.open(directory / HEAD_LOG, flags, 0o600)
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    finally:
-        os.close(log)
 
 
 def _refuse_living(name: str) -> None:
@@ -234,7 +275,14 @@ def _refuse_living(name: str) -> None:
         living = find(name)
     except (UnknownCluster, RendezvousError):
         return
-    if living.alive is not False:
+    if living.pending:
+        how = pending.ask(living.directory)
+        if how is not None and how.live is not False:
+            raise ClusterDirectoryError(
+                f"a cluster {name} is on its way already: {how.line}",
+                hint=f"`dask-hpc down {name}` cancels it; or take another name",
+            )
+    elif living.alive is not False:
         raise ClusterDirectoryError(
             f"a cluster {name} runs already: its head is process {living.pid} on {living.host}",
             hint=f"HPCCluster.attach({name!r}) takes part in it; or take another name",
@@ -285,18 +333,16 @@ def _answers(name: str, starting: _Process | HeadJob) -> Known | None:
 
 
 def failure(directory: Path) -> HPCError:
-    """What kept a head from starting, as it said itself, or the end of its log; clears away."""
-    try:
-        found = errors.from_json(json.loads((directory / ERROR).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    """What kept a head from starting, as it said itself, or the end of its log."""
+    found = read_error(directory)
+    if found is None:
         found = HPCError(f"the head ended before it could start: {_said(directory)}")
-    clear(directory)
     return found
 
 
 def clear(directory: Path) -> None:
     """Remove what a head has left that did not start; the directory too, unless jobs have logs."""
-    files = [directory / name for name in (WANTED, ERROR, HEAD_LOG, "job-head.sh")]
+    files = [directory / name for name in (WANTED, ERROR, HEAD_LOG, HEAD_JOB, "job-head.sh")]
     for path in (*files, *directory.glob("*-head-*.log")):
         path.unlink(missing_ok=True)
     with suppress(OSError):

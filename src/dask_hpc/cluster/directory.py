@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ from dask_hpc.cluster.security import home, private_directory
 from dask_hpc.control import heads, revival
 from dask_hpc.control.journal import Journal, ends, read, remembered, submissions
 from dask_hpc.control.reaper import JOURNAL, SCHEDULER_FILE, reap
-from dask_hpc.errors import ClusterDirectoryError
+from dask_hpc.errors import ClusterDirectoryError, HPCError, from_json
 
 #: Seconds to wait for the jobs of a dead cluster of the same name to be gone.
 _REAP = 60.0
 
 #: Of a head with a process of its own: what it is to start, what kept it from starting, its log.
 WANTED, ERROR, HEAD_LOG = "wanted.json", "error.json", revival.LOG
+#: Of a head whose job has not come up yet: which that is.
+HEAD_JOB = "head-job.json"
 
 #: Bytes that are read of a job's log at most.
 LOG_BYTES = 1 << 20
@@ -90,6 +93,14 @@ class ClusterDirectory:
             if self.logs.is_relative_to(self.path) and self.logs.exists():
                 self.logs.rmdir()
             self.path.rmdir()
+
+
+def read_error(path: Path) -> HPCError | None:
+    """What kept the head of a cluster directory from starting, if it said so."""
+    try:
+        return from_json(json.loads((path / ERROR).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
 
 
 def _read_end(path: Path) -> bytes:

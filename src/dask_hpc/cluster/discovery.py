@@ -30,7 +30,7 @@ def living() -> list[Known]:
     list of Known
         A head that was killed leaves its directory behind; it is passed over.
     """
-    found = [each for each in clusters() if each.alive is not False]
+    found = [each for each in clusters() if each.alive is not False and not each.pending]
     with ThreadPoolExecutor(max_workers=max(1, len(found))) as pool:
         return [
             each for each, answers in zip(found, pool.map(_answers, found), strict=True) if answers

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_hpc import errors
+from dask_hpc.cluster import pending
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.head_client import HeadClient
@@ -57,6 +58,8 @@ class Elsewhere:
     """
 
     def __init__(self, known: Known) -> None:
+        if known.pending:
+            raise pending.unreachable(known.directory)
         self.cluster = known
         self.client = HeadClient(known)
         self.found = rendezvous.read(known.scheduler_file)

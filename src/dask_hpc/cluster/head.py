@@ -52,9 +52,6 @@ from dask_hpc.model.tls import TLSFiles
 
 logger = logging.getLogger("dask_hpc")
 
-#: Seconds that workers may take to close before the scheduler closes without them.
-_DISMISSAL = 5.0
-
 #: Seconds for which jobs wait for a head that may come back: three starts from a slow, shared file
 #: system.  Their cores idle meanwhile, which is cheaper than another wait in the queue.
 AWAIT_HEAD = 300.0
@@ -70,21 +67,16 @@ class Membership(SchedulerPlugin):
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._names: dict[str, str] = {}
-        self.empty = asyncio.Event()
-        self.empty.set()
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """See the engine's SchedulerPlugin."""
         self._names[worker] = str(scheduler.workers[worker].name)
-        self.empty.clear()
         self._controller.worker_joined(self._names[worker])
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: object) -> None:  # noqa: ARG002
         """See the engine's SchedulerPlugin."""
         if (name := self._names.pop(worker, None)) is not None:
             self._controller.worker_left(name)
-        if not self._names:
-            self.empty.set()
 
 
 class Head:
@@ -145,7 +137,6 @@ class Head:
         self._place: Listening
         self.controller: Controller
         self._journal: Journal
-        self._membership: Membership
         self._adaptive: Adaptive
         self._watch: asyncio.Task[None]
         self._loop_task: asyncio.Task[None]
@@ -216,8 +207,7 @@ class Head:
             workers=self.workers,
         )
         self.scheduler.on_leaving = self.controller.warned
-        self._membership = Membership(self.controller)
-        self.scheduler.add_plugin(self._membership)
+        self.scheduler.add_plugin(Membership(self.controller))
         self.lab = Lab(self.name, self.directory, self.scheduler)
         self.usage = Usage(self.controller)
         self.scheduler.add_plugin(self.usage)
@@ -236,6 +226,7 @@ class Head:
             batch=self.driver.name,
             head=self.where.kind,
             job=self.where.job or "",
+            born=myself()["born"],
         )
         self.scheduler.jobs_seen = JobsSeen(self)
         self._watch = asyncio.create_task(self.scheduler.jobs_seen.watch(), name="dask-hpc jobs")
@@ -243,6 +234,7 @@ class Head:
 
     def _adopt(self, told: Remembered) -> None:
         """Go on with the jobs of an earlier head, and with what was wanted of them."""
+        self.opened = told.opened or self.opened
         self.controller.adopt(told)
         for pool, how in self.controller.adapting.items():
             self._adaptive.follow(pool, Following.resumed(how, self.controller.wanted[pool]))
@@ -348,7 +340,7 @@ class Head:
         self.workers.close()
         # Workers that go on purpose are no warning, whatever results they held for a client.
         with silence_logging_cmgr(logging.ERROR):
-            await self._dismiss_workers()
+            await self.scheduler.see_off()
             await self.scheduler.close(reason="the cluster was closed")
         left = await self.controller.close(await self._patience())
         if self.errands is not None:
@@ -362,6 +354,7 @@ class Head:
             return [str(job) for job in self.controller.ledger.ids(left)] or ["(in doubt)"]
         await asyncio.to_thread(self._guardian.communicate, GOODBYE)
         self.directory.clear(keep_logs=self.controller.problem is not None)
+        self.controller.changed.set()  # who waits for news has the last, and holds nobody up
         return []
 
     async def _patience(self) -> float:
@@ -375,11 +368,3 @@ class Head:
             except BatchSystemError:
                 pass
         return self.options.close_timeout
-
-    async def _dismiss_workers(self) -> None:
-        """See the workers off first: a scheduler that closes on them logs an error for each."""
-        for address in list(self.scheduler.workers):
-            self.scheduler.close_worker(address)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_DISMISSAL):
-                await self._membership.empty.wait()

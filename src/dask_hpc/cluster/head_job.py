@@ -12,10 +12,12 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dask_hpc.batch.client import BatchClient
+from dask_hpc.cluster import pending
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.known import Known
 from dask_hpc.cluster.lending import Lending
@@ -176,12 +178,15 @@ class HeadJob:
         """
         text = job_script(self.spec, self.client.driver)
         rendezvous.write_atomically(self._script, text)
+        note = pending.Note(self.client.driver.name, self._submission.name, time.time())
+        pending.write(self._script.parent, note)
         array = asyncio.run(self.client.submit(self._submission, self.spec, self._script))
+        pending.write(self._script.parent, replace(note, array=array))
         self._id = JobId(array, self._submission.first)
 
     def is_it(self, known: Known) -> bool:
         """Whether this is its cluster; nobody else writes into the directory."""
-        return known.head == "job"
+        return known.head == "job" and not known.pending
 
     def serve(self, known: Known) -> None:
         """Run commands for it from now on, if it cannot itself.

@@ -16,9 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dask_hpc.cluster import pending
 from dask_hpc.cluster.directory import ERROR, WANTED
 from dask_hpc.cluster.head_job import place_of_this_job
 from dask_hpc.cluster.hpc_cluster import HPCCluster
+from dask_hpc.cluster.planning import settled
 from dask_hpc.cluster.view import HeadPlace
 from dask_hpc.control.journal import read, remembered
 from dask_hpc.control.reaper import JOURNAL
@@ -85,6 +87,10 @@ async def live(directory: Path, *, resume: bool, force: bool) -> None:
         **keywords,
     )
     await cluster
+    pending.forget(directory)
+    if cluster.shape_plan is not None:  # the next head goes on with jobs of this shape
+        wanted["keywords"] = settled(keywords, cluster.options)
+        rendezvous.write_atomically(directory / WANTED, json.dumps(wanted, indent=1))
     waits = [
         asyncio.ensure_future(each)
         for each in (

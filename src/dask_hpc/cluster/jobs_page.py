@@ -12,7 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bokeh.layouts import column, row
-from bokeh.models import ColumnDataSource, DatetimeTickFormatter, Div, Range1d
+from bokeh.models import BasicTicker, ColumnDataSource, DatetimeTickFormatter, Div, Range1d
 from bokeh.plotting import figure
 
 # The engine documents `applications` as the place for more pages; the templates, the theme and the
@@ -23,6 +23,7 @@ from distributed.dashboard.components.scheduler import BOKEH_THEME, env
 from distributed.dashboard.scheduler import applications, template_variables
 
 from dask_hpc.cluster.jobs_history import SPAN
+from dask_hpc.cluster.jobs_seen import EDGES
 from dask_hpc.cluster.present import html_rows, pools_table, span, table
 from dask_hpc.cluster.report import amount
 from dask_hpc.cluster.view import STATES
@@ -89,7 +90,7 @@ class JobsPage:
     ----------
     root
         All of it.
-    source, hours
+    source, hours, waits
         The figures' data.
     texts
         The other parts, by name.
@@ -114,6 +115,10 @@ class JobsPage:
         self.texts = {
             name: Div(disable_math=True, sizing_mode="stretch_width") for name in self.TITLES
         }
+        bins = range(len(EDGES) + 1)
+        self.waits = ColumnDataSource(
+            {"left": list(bins), "right": [left + 1 for left in bins], "starts": [0 for _ in bins]}
+        )
         self._hours_title = Div(disable_math=True, sizing_mode="stretch_width")
         part = {
             name: column(
@@ -123,6 +128,7 @@ class JobsPage:
             )
             for name, title in self.TITLES.items()
         }
+        part["waited"].children.insert(1, self._waits_figure())
         wide = {"sizing_mode": "stretch_width"}
         self.root = column(
             row(self._jobs_figure(), **wide),
@@ -180,6 +186,27 @@ class JobsPage:
         plot.add_layout(plot.legend[0], "right")
         return plot
 
+    def _waits_figure(self) -> Any:
+        plot = figure(height=110, sizing_mode="stretch_width", tools="", toolbar_location=None)
+        plot.quad(
+            left="left",
+            right="right",
+            bottom=0,
+            top="starts",
+            color="#56B4E9",
+            line_color="white",
+            source=self.waits,
+        )
+        plot.x_range.start, plot.x_range.end = 0, len(EDGES) + 1
+        plot.y_range.start = 0
+        plot.xaxis.ticker = list(range(1, len(EDGES) + 1))
+        plot.xaxis.major_label_overrides = {i: _short(edge) for i, edge in enumerate(EDGES, 1)}
+        plot.xaxis.major_label_text_font_size = "10px"
+        plot.yaxis.ticker = BasicTicker(desired_num_ticks=3, min_interval=1)
+        plot.yaxis.minor_tick_line_color = None
+        plot.xgrid.visible = False
+        return plot
+
     def update(self) -> None:
         """Show what is news."""
         sheet = self._seen.sheet()
@@ -193,6 +220,8 @@ class JobsPage:
         self._range.end = (now + offset) * 1000
         times = [(at + offset) * 1000 for at in series.times]
         self.source.data = {"time": times, **series.counts}
+        if sheet.spread != self.waits.data["starts"]:
+            self.waits.data = {**self.waits.data, "starts": sheet.spread}
         hours = sheet.view["core_hours"]
         self.hours.data = {"what": ["cores"], **{part: [hours[part]] for part in _HOURS}}
         self._hours_title.text = "<h3 style='margin: 8px 0 0 0'>Core-hours</h3>" + escape(
@@ -223,6 +252,11 @@ def _zone(at: float) -> float:
     return float(time.localtime(at).tm_gmtoff)
 
 
+def _short(seconds: float) -> str:
+    """A duration that is a whole number of something, for an axis."""
+    return span(seconds).replace(".0", "").replace("days", "d")
+
+
 # --- tables --------------------------------------------------------------------------------------
 
 
@@ -247,11 +281,11 @@ def waited(sheet: Sheet) -> str:
         [
             (
                 pool,
-                figures["jobs"],
-                *(span(figures[each]) for each in ("median", "p90", "longest")),
+                waits.jobs,
+                *(span(each) for each in (waits.median, waits.p90, waits.longest)),
             )
-            for pool, figures in sheet.waited.items()
-            if figures["jobs"]
+            for pool, waits in sheet.waited.items()
+            if waits.jobs
         ],
         empty="No job has started.",
     )

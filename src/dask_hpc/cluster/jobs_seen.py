@@ -13,11 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dask_hpc.cluster.jobs_history import JobsHistory, Series
-from dask_hpc.cluster.report import report
 from dask_hpc.cluster.view import STATES, WAITING, View, live_jobs, state_of, view
+from dask_hpc.control.figures import Waits
 
 if TYPE_CHECKING:
     from dask_hpc.cluster.head import Head
@@ -31,6 +31,9 @@ _STALE = 5.0
 
 #: Rows of a table.
 _MOST = 15
+
+#: Seconds, each about three times the one before: between them waiting times are counted together.
+EDGES = (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 36000, 86400, 259200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,9 @@ class Sheet:
     waiting
         By pool.
     waited
-        How long jobs waited that have started: figures by pool, as in a report.
+        How long jobs waited that have started: figures by pool.
+    spread
+        How many starts waited how long, in bins between `EDGES`.
     endings
         The next ones.
     """
@@ -97,7 +102,8 @@ class Sheet:
     view: View
     series: Series
     waiting: dict[str, Waiting]
-    waited: dict[str, dict[str, Any]]
+    waited: dict[str, Waits]
+    spread: list[int]
     endings: list[Ending]
 
 
@@ -136,14 +142,13 @@ class JobsSeen:
                 return last
         controller, seen = self._head.controller, view(self._head, jobs=False)
         self.history.add(seen["now"], _sum(seen))
-        waiting, endings = survey(controller)
+        (waiting, endings), book = survey(controller), controller.book
         self._sheet = Sheet(
             view=seen,
             series=self.history.series(STATES, seen["now"]),
             waiting=waiting,
-            waited={
-                pool: values["wait_seconds"] for pool, values in report(self._head)["pools"].items()
-            },
+            waited={pool: each.waits for pool, each in book.accounts(seen["now"]).items()},
+            spread=book.spread(EDGES),
             endings=endings,
         )
         return self._sheet

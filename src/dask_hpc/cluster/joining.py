@@ -7,7 +7,9 @@ What is shown of it is in :mod:`~dask_hpc.cluster.dashboard`, where it places ta
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 import dask.config
@@ -22,6 +24,10 @@ _BACKLOG = "distributed.comm.socket-backlog"
 #: Connections that may wait to be accepted; the kernel cuts this down to net.core.somaxconn, 4096
 #: unless the administrators say otherwise, and what comes beyond it waits a second or more.
 _LONGEST_BACKLOG = 65535
+
+#: Seconds that workers may take to close before the scheduler closes without them, and between two
+#: looks whether they have.
+DISMISSAL, _GONE_LOOK = 5.0, 0.02
 
 
 class HeadScheduler(LastingScheduler, LeavingScheduler, WatchedScheduler):
@@ -47,6 +53,20 @@ class HeadScheduler(LastingScheduler, LeavingScheduler, WatchedScheduler):
         deep = max(_LONGEST_BACKLOG, int(dask.config.get(_BACKLOG)))
         with dask.config.set({_BACKLOG: deep}):  # read by the listener, once
             return await super().start_unsafe()
+
+    async def see_off(self) -> None:
+        """Close the workers before the scheduler does, which would log an error for each.
+
+        Also those that join meanwhile: their jobs had begun before the end did.
+        """
+        told: set[str] = set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DISMISSAL):
+                while self.workers:
+                    for address in self.workers.keys() - told:
+                        self.close_worker(address)
+                        told.add(address)
+                    await asyncio.sleep(_GONE_LOOK)  # the engine has no event for this
 
 
 def check_room(workers: int) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import difflib
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dask_hpc.cluster import pending
+from dask_hpc.cluster.directory import HEAD_JOB
 from dask_hpc.cluster.security import home
+from dask_hpc.control.heads import Holder
 from dask_hpc.control.journal import read as read_journal
 from dask_hpc.control.journal import remembered
 from dask_hpc.control.reaper import JOURNAL, SCHEDULER_FILE
@@ -44,6 +46,9 @@ class Known:
         Id of the head's own job, if it has one.
     alive
         Whether the head lives; None on another host than its own.
+    pending
+        Whether its head is a job that has not come up: then there is no scheduler file yet, and
+        `opened` is when the job was submitted.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Known:
     scheduler_file: Path
     head_job: str = ""
     alive: bool | None = None
+    pending: bool = False
 
 
 def clusters() -> list[Known]:
@@ -67,9 +73,10 @@ def clusters() -> list[Known]:
         A scheduler file that cannot be read, or is another's, is passed over.
     """
     found = []
-    for path in home().glob(f"*/{SCHEDULER_FILE}"):
+    files = (path for name in (SCHEDULER_FILE, HEAD_JOB) for path in home().glob(f"*/{name}"))
+    for directory in {path.parent for path in files}:
         try:
-            found.append(_known(path))
+            found.append(_of(directory))
         except (RendezvousError, UnknownCluster, OSError):
             continue
     return sorted(found, key=lambda each: each.opened)
@@ -154,6 +161,36 @@ def _has_job(known: Known, job: str) -> bool:
     )
 
 
+def _of(directory: Path) -> Known:
+    """The cluster of a directory: of a head that is up and one that waits, what came last."""
+    waits = _pending(directory)
+    try:
+        up = _known(directory / SCHEDULER_FILE)
+    except (RendezvousError, UnknownCluster, OSError):
+        if waits is None:
+            raise
+        return waits
+    return up if waits is None or waits.opened < up.opened else waits
+
+
+def _pending(directory: Path) -> Known | None:
+    note = pending.read(directory)
+    if note is None:
+        return None
+    return Known(
+        name=directory.name,
+        directory=directory,
+        batch=note.batch,
+        head="job",
+        host="",
+        pid=0,
+        opened=note.at,
+        scheduler_file=directory / SCHEDULER_FILE,
+        head_job=note.array or "",
+        pending=True,
+    )
+
+
 def _known(path: Path) -> Known:
     found = rendezvous.read(path)
     if not found.cluster:
@@ -171,15 +208,5 @@ def _known(path: Path) -> Known:
         opened=found.written,
         scheduler_file=path,
         head_job=found.job,
-        alive=_alive(found.pid) if found.host == socket.gethostname() else None,
+        alive=Holder(found.host, found.pid, found.born).alive,
     )
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return False  # another user's process has its number by now
-    return pid > 0

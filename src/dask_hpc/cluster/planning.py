@@ -127,6 +127,21 @@ def with_first(
     return dict(keywords), shapes
 
 
+def settled(keywords: Mapping[str, Any], chosen: ClusterOptions) -> dict[str, Any]:
+    """Keywords that ask for the shape that was chosen, and for no other.
+
+    Parameters
+    ----------
+    keywords
+        Of the cluster, ``shapes`` among them.
+    chosen
+        What it took.
+    """
+    rest = {word: value for word, value in keywords.items() if word != "shapes"}
+    own = {word: getattr(chosen, word) for word in (*KEYS, "processes")}
+    return rest | {word: value for word, value in own.items() if value is not None}
+
+
 def candidates(request: Request, shapes: Sequence[Mapping[str, Any]]) -> Candidates:
     """Options of all shapes: a worker is as large in each, only jobs have more or fewer of them.
 

@@ -7,8 +7,11 @@ since the epoch.  Who saw it happen, and how figures are shown, is not known her
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from bisect import bisect
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dask_hpc.control.figures import Account, Jobs, waits
 from dask_hpc.control.reconcile import JobKey
@@ -27,6 +30,11 @@ _AFTER_A_START = frozenset(
         *(JobState.NODE_FAIL, JobState.PREEMPTED),
     }
 )
+
+#: Of the totals of a pool, what is written down for the next head.  Jobs submitted are not: the
+#: journal has them at once.
+_SECONDS = ("allocated", "used", "undone", "unjoined")
+_COUNTS = ("started", "never_ran", "failed", "preempted", "requeued")
 
 
 @dataclass(slots=True)
@@ -55,6 +63,22 @@ class _Totals:
     def count(self, **more: int) -> None:
         self.jobs += Jobs(**more)
 
+    def since(self, earlier: _Totals) -> dict[str, Any]:
+        """What came after an earlier state of it, in JSON values; nothing that is nothing."""
+        told: dict[str, Any] = {
+            each: round(getattr(self, each) - getattr(earlier, each), 3) for each in _SECONDS
+        }
+        told |= {each: getattr(self.jobs, each) - getattr(earlier.jobs, each) for each in _COUNTS}
+        told["waits"] = [round(wait, 1) for wait in self.waits[len(earlier.waits) :]]
+        return {name: value for name, value in told.items() if value}
+
+    def add(self, told: Mapping[str, Any]) -> None:
+        """Add what :meth:`since` told."""
+        for each in _SECONDS:
+            setattr(self, each, getattr(self, each) + told.get(each, 0.0))
+        self.count(**{each: told.get(each, 0) for each in _COUNTS})
+        self.waits.extend(told.get("waits", ()))
+
 
 def _start(seen: float | None, status: JobStatus, over: float) -> float | None:
     """When a job that has ended had started; None if it never ran."""
@@ -77,13 +101,69 @@ class Book:
         self._pools = pools
         self._jobs: dict[JobKey, _Job] = {}
         self._totals: dict[str, _Totals] = {}
+        self._written: dict[str, _Totals] = {}
+        self._over: list[JobKey] = []  # ended, and not written down yet
+
+    # -- what passes to the next head -------------------------------------------------------------
+
+    def news(self) -> dict[str, Any]:
+        """What is not written down yet, in JSON values; empty if nothing is.
+
+        It adds up: figures of each pool, and by their submission the jobs that are settled in them.
+        """
+        since = {
+            pool: totals.since(self._written.get(pool, _Totals()))
+            for pool, totals in self._totals.items()
+        }
+        pools = {pool: told for pool, told in since.items() if told}
+        over: dict[str, list[int]] = {}
+        for key in self._over:
+            over.setdefault(key.name, []).append(key.index)
+        return {"pools": pools, "over": over} if pools or over else {}
+
+    def written(self, news: Mapping[str, Any]) -> None:
+        """Note that these news are written down; there may be others by now."""
+        for pool, told in news["pools"].items():
+            self._written.setdefault(pool, _Totals()).add(told)
+        del self._over[: sum(map(len, news["over"].values()))]
+
+    def resume(
+        self, accounts: Iterable[Mapping[str, Any]], submitted: Mapping[str, int]
+    ) -> dict[str, set[int]]:
+        """Go on with the book of an earlier head.
+
+        Parameters
+        ----------
+        accounts
+            All the news that it wrote down.
+        submitted
+            Jobs of each pool that are all over.
+
+        Returns
+        -------
+        dict
+            Indices of the jobs that are settled, by the name of their submission.
+        """
+        over: dict[str, set[int]] = {}
+        for each in accounts:
+            for pool, told in each["pools"].items():
+                self._of(pool).add(told)
+                self._written.setdefault(pool, _Totals()).add(told)
+            for name, indices in each["over"].items():
+                over.setdefault(name, set()).update(indices)
+        for pool, count in submitted.items():
+            self._of(pool).count(submitted=count)
+        return over
 
     # -- what happens to jobs ---------------------------------------------------------------------
 
-    def submitted(self, submission: Submission, pool: str, at: float) -> None:
-        """The batch system has these jobs."""
+    def submitted(
+        self, submission: Submission, pool: str, at: float, over: Collection[int] = ()
+    ) -> None:
+        """The batch system has these jobs; those that are over are in the book already."""
         for index in submission.indices:
-            self._jobs[JobKey(submission.name, index)] = _Job(pool, at)
+            if index not in over:
+                self._jobs[JobKey(submission.name, index)] = _Job(pool, at)
         self._of(pool).count(submitted=submission.count)
 
     def joined(self, key: JobKey, at: float) -> None:
@@ -146,6 +226,7 @@ class Book:
         job = self._jobs.pop(end.key, None)
         if job is None:
             return
+        self._over.append(end.key)
         status, totals = end.status, self._of(job.pool)
         over = now if status.end is None else status.end
         job.started = _start(job.started, status, over)
@@ -224,15 +305,35 @@ class Book:
     def total(self, accounts: Mapping[str, Account]) -> Account:
         """Sum over all pools of what :meth:`accounts` gave."""
         each = accounts.values()
-        settled = [wait for totals in self._totals.values() for wait in totals.waits]
-        live = self._waited(job for job in list(self._jobs.values()) if job.started is not None)
         return Account(
             allocated=sum(one.allocated for one in each),
             used=sum(one.used for one in each),
             lost=sum(one.lost for one in each),
             jobs=sum((one.jobs for one in each), Jobs()),
-            waits=waits([*settled, *live]),
+            waits=waits(self._all_waits()),
         )
+
+    def spread(self, edges: Sequence[float]) -> list[int]:
+        """How many starts waited how long, of all pools.
+
+        Parameters
+        ----------
+        edges
+            Seconds, rising.
+
+        Returns
+        -------
+        list of int
+            Starts that waited less than the first edge, up to the next one, and so on; at last
+            those that waited no less than the last.
+        """
+        found = Counter(bisect(edges, wait) for wait in self._all_waits())
+        return [found[place] for place in range(len(edges) + 1)]
+
+    def _all_waits(self) -> list[float]:
+        settled = [wait for totals in self._totals.values() for wait in totals.waits]
+        live = (job for job in list(self._jobs.values()) if job.started is not None)
+        return [*settled, *self._waited(live)]
 
     @property
     def jobs_submitted(self) -> int:

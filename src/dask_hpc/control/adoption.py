@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from dask_hpc.control.accounts import Book
+from dask_hpc.control.backoff import ACCOUNT_INTERVAL
 from dask_hpc.control.journal import Remembered
 from dask_hpc.control.ledger import Ledger
 from dask_hpc.control.reconcile import JobKey
@@ -40,6 +41,7 @@ class Succession:
         self._ledger = ledger
         self._book = book
         self._wanted: Mapping[str, Any] = {"jobs": {}, "adapting": {}}
+        self._accounted = 0.0
 
     async def wanted(
         self, jobs: Mapping[str, int], adapting: Mapping[str, Mapping[str, Any]]
@@ -69,6 +71,22 @@ class Succession:
         if jobs and await self._written("started", jobs=jobs):
             for name, _, _ in jobs:
                 self._ledger.arrays[name].fresh.clear()
+
+    async def account(self, now: float, *, ended: bool) -> None:
+        """Write what jobs and tasks have cost: now and then, and before a submission's end is.
+
+        Parameters
+        ----------
+        now
+            Seconds of any clock.
+        ended
+            Whether a submission has ended.
+        """
+        if not ended and now - self._accounted < ACCOUNT_INTERVAL:
+            return
+        self._accounted = now
+        if (news := self._book.news()) and await self._written("account", **news):
+            self._book.written(news)
 
     async def closing(self) -> None:
         """Write that the end has begun: nobody is to take over what is left."""
@@ -115,6 +133,7 @@ class Succession:
             If jobs are of another pool.
         """
         self._wanted = {"jobs": told.jobs, "adapting": told.adapting}
+        over = self._book.resume(told.accounts, told.over)
         if unknown := sorted({each.pool for each in told.left.values()}.difference(pools)):
             raise ConfigurationError(
                 f"the cluster to be taken over has jobs of {', '.join(unknown)}, and no such pool"
@@ -130,7 +149,7 @@ class Succession:
             tracked.started.update(each.started)
             self._ledger.resume(name, tracked)
             if each.array is not None:
-                self._book.submitted(submission, each.pool, at)
+                self._book.submitted(submission, each.pool, at, over.get(name, ()))
                 for index, started in each.started.items():
                     self._book.joined(JobKey(name, index), started)
         jobs = {**told.jobs, **{pool: self._ledger.live_by_pool()[pool] for pool in told.adapting}}

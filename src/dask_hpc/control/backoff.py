@@ -97,6 +97,10 @@ MOST_EXCLUDED = 20
 FIRST_REST = 600.0
 MAX_REST = 7200.0
 
+#: Seconds between two lines of the journal on what tasks have cost: so much of it a head that dies
+#: may take along.  Of jobs nothing is lost: there is a line before that of a submission's end.
+ACCOUNT_INTERVAL = 60.0
+
 #: Seconds for which a limit on the user's jobs, learnt from refusals, is believed: jobs of theirs
 #: that are not this cluster's come and go.
 LIMIT_BELIEVED = 600.0

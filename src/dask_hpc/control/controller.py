@@ -273,7 +273,9 @@ class Controller(Notices):
         changed |= await ask_why(self.client, self.ledger, now)
         if changed:
             self._failures.tell_impossible()
-        for name in self.ledger.prune():
+        over = self.ledger.prune()
+        await self._succession.account(now, ended=bool(over))
+        for name in over:
             await self.submitter.record("ended", name=name)
         self._schedule(changed=changed)
 

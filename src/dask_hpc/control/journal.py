@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ Event = Literal[
     "refused",
     "absent",  # in doubt, and proved never to have been
     "started",  # some of its jobs
+    "account",  # what jobs and tasks cost since the last one
     "ended",  # all of its jobs
     "closing",  # the end of the cluster has begun
     "closed",
@@ -190,12 +192,21 @@ class Remembered:
         How pools follow the demand, by their names, in the words of those who wrote it.
     pools
         Options of pools that were added, by their names, likewise.
+    opened
+        When the first head of the cluster began, in seconds since the epoch, if that was written.
+    accounts
+        What jobs and tasks have cost, in the words of those who wrote it: to be added up.
+    over
+        Jobs of each pool whose submissions are over.
     """
 
     left: Mapping[str, Recorded] = field(default_factory=dict)
     jobs: Mapping[str, int] = field(default_factory=dict)
     adapting: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pools: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    opened: float | None = None
+    accounts: Sequence[Mapping[str, Any]] = ()
+    over: Mapping[str, int] = field(default_factory=dict)
 
 
 def remembered(events: Iterable[Mapping[str, Any]]) -> Remembered:
@@ -210,11 +221,17 @@ def remembered(events: Iterable[Mapping[str, Any]]) -> Remembered:
     wanted: Mapping[str, Any] = {}
     for each in told:
         wanted = each if each["event"] == "wanted" else wanted
+    every, over = submissions(told), Counter[str]()
+    for job in every.values():
+        over[job.pool] += job.count if job.over and job.array is not None else 0
     return Remembered(
-        left={name: each for name, each in submissions(told).items() if not each.over},
+        left={name: each for name, each in every.items() if not each.over},
         jobs=wanted.get("jobs", {}),
         adapting=wanted.get("adapting", {}),
         pools={each["name"]: each["options"] for each in told if each["event"] == "pool"},
+        opened=next((each.get("at") for each in told if each["event"] == "opened"), None),
+        accounts=[each for each in told if each["event"] == "account"],
+        over=+over,
     )
 
 

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from dask_hpc.batch.client import BatchClient
@@ -67,6 +68,31 @@ async def reap(directory: Path, *, patience: float = PATIENCE) -> bool:
     if batch is None or events[-1]["event"] == "closed":  # none ever was the head, or it has ended
         return True
     left = [each for each in submissions(events).values() if not each.over]
+    if not await cancel_all(batch, left, patience):
+        return False
+    journal = Journal(directory / JOURNAL)
+    journal.append("closed")
+    journal.close()
+    return True
+
+
+async def cancel_all(batch: str, left: Sequence[Recorded], patience: float) -> bool:
+    """Cancel submissions, also those of which nobody knows whether they arrived.
+
+    Parameters
+    ----------
+    batch
+        Name of the batch system.
+    left
+        The submissions.
+    patience
+        As of :func:`reap`.
+
+    Returns
+    -------
+    bool
+        Whether none of their jobs is left.
+    """
     client = BatchClient(driver(batch))
     started = time.monotonic()
     # A submission without an id may still be on its way: the submit command outlives its head.
@@ -87,13 +113,10 @@ async def reap(directory: Path, *, patience: float = PATIENCE) -> bool:
         if time.monotonic() > started + patience:
             return False
         await asyncio.sleep(pause)
-    journal = Journal(directory / JOURNAL)
-    journal.append("closed")
-    journal.close()
     return True
 
 
-async def _cancel_once(client: BatchClient, left: list[Recorded]) -> bool:
+async def _cancel_once(client: BatchClient, left: Sequence[Recorded]) -> bool:
     listing = await client.query({each.name: each.array for each in left})
     sizes = {
         array: each.count for each in left if (array := each.array or listing.names.get(each.name))

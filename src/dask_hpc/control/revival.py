@@ -12,7 +12,6 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +74,16 @@ def write_command(directory: Path, command: Sequence[str]) -> None:
     OSError
         If the file system refuses.
     """
-    here = "/"
-    with suppress(FileNotFoundError):  # removed under our feet
-        here = str(Path.cwd())
-    words = {"command": list(command), "cwd": here}
+    words = {"command": list(command), "cwd": here()}
     write_atomically(directory / RESTART, json.dumps(words) + "\n")
+
+
+def here() -> str:
+    """The directory that we are in, or the root of all if it was removed under our feet."""
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return "/"
 
 
 def read_command(directory: Path) -> Start | None:
@@ -141,10 +145,24 @@ def _stays(head: Holder) -> bool:
     return bool(head.alive)
 
 
-def _came_up(start: Start, directory: Path) -> bool:
+def launch(start: Start, directory: Path) -> subprocess.Popen[bytes]:
+    """Start a head that neither Ctrl-C nor the end of the terminal takes along.
+
+    Parameters
+    ----------
+    start
+        How.
+    directory
+        Of its cluster, where it writes its log.
+
+    Raises
+    ------
+    OSError
+        If it cannot be started.
+    """
     log = os.open(directory / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             start.command,
             cwd=start.cwd if Path(start.cwd).is_dir() else "/",
             stdin=subprocess.DEVNULL,
@@ -152,11 +170,16 @@ def _came_up(start: Start, directory: Path) -> bool:
             stderr=log,
             start_new_session=True,
         )
+    finally:
+        os.close(log)
+
+
+def _came_up(start: Start, directory: Path) -> bool:
+    try:
+        process = launch(start, directory)
     except OSError as error:
         logger.warning("the head cannot be started anew: %s", error)
         return False
-    finally:
-        os.close(log)
     deadline = time.monotonic() + START
     while process.poll() is None and time.monotonic() < deadline:
         if _opened(directory):

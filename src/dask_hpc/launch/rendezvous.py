@@ -57,6 +57,8 @@ class Rendezvous:
     batch, head, job
         The batch system of its jobs; where the head runs (``"here"``: in its user's own process,
         ``"detached"``, ``"job"``), and the id of its job; empty in a file of another writer.
+    born
+        What tells the head's process from others of its number; likewise.
     """
 
     address: str
@@ -71,6 +73,7 @@ class Rendezvous:
     batch: str = ""
     head: str = ""
     job: str = ""
+    born: str = ""
 
     @property
     def writer(self) -> str:
@@ -106,7 +109,7 @@ def write(
         More addresses of the scheduler.  Not written without TLS: what is one host's address here
         may be another's there, and nobody would notice.
     **more
-        What else a :class:`Rendezvous` tells: `control`, `batch`, `head`, `job`.
+        What else a :class:`Rendezvous` tells: `control`, `batch`, `head`, `job`, `born`.
 
     Raises
     ------
@@ -230,6 +233,7 @@ def _rendezvous(content: dict[str, Any], status: os.stat_result) -> Rendezvous:
         batch=str(ours.get("batch", "")),
         head=str(ours.get("head", "")),
         job=str(ours.get("job", "")),
+        born=str(ours.get("born", "")),
     )
 
 

@@ -27,7 +27,7 @@ from distributed.utils import get_ip, silence_logging_cmgr
 
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
-from dask_hpc.cluster.joining import HeadScheduler, check_room
+from dask_hpc.cluster.joining import DISMISSAL, HeadScheduler, check_room
 from dask_hpc.cluster.listening import usable
 from dask_hpc.cluster.mpi.launch import say
 from dask_hpc.cluster.security import engine_security, ensure_identity
@@ -41,8 +41,6 @@ from dask_hpc.node.protocol import UCX, scheme
 LOST = 1
 #: Exit codes from here on tell of a signal.
 SIGNALLED = 128
-#: Seconds that workers get to leave before the scheduler closes on them.
-_DISMISSAL = 5.0
 #: Seconds without a connection being closed after which all have gone that were going.
 _SETTLED = 0.25
 #: Seconds that this node's workers then get: untouched, after SIGTERM, after SIGKILL.
@@ -141,12 +139,9 @@ class LaunchScheduler(HeadScheduler):
         await super().close(timeout=timeout, reason=reason)
 
     async def _dismiss(self) -> None:
-        for address in list(self.workers):
-            self.close_worker(address)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DISMISSAL):
-                while self.workers:  # noqa: ASYNC110  (the engine has no event for this)
-                    await asyncio.sleep(0.02)
+            async with asyncio.timeout(DISMISSAL):
+                await self.see_off()
                 await self._settle()
 
     async def _settle(self) -> None:
