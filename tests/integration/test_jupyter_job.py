@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -17,9 +19,11 @@ from click.testing import CliRunner
 
 from dask_hpc import HPCCluster
 from dask_hpc.cli.entry import hpc
+from dask_hpc.cluster.head_client import hosts
 from dask_hpc.cluster.known import find
 from dask_hpc.errors import ConfigurationError, JupyterError, SubmitRejected
 from dask_hpc.jupyter.reach import Listen, Reach
+from dask_hpc.launch import rendezvous
 from tests.helpers import wait_until
 from tests.integration.account import Account
 from tests.integration.labs import Browser, shut
@@ -65,6 +69,17 @@ def _words(pid: int) -> bytes:
         return b""
 
 
+def control_channel_as_nobody(account: Account) -> None:
+    found = rendezvous.read(account.home / "test" / "scheduler.json")
+    trusted = ssl.create_default_context(cafile=account.home / "tls" / "ca.pem")
+    trusted.check_hostname = False
+    [host, *_] = hosts(found)
+    connection = http.client.HTTPSConnection(host, found.control, timeout=20, context=trusted)
+    with contextlib.closing(connection):
+        connection.request("GET", "/status")
+        print(connection.getresponse().read())
+
+
 async def dashboard_moves(owner: Browser) -> bool:
     """Its page, bokeh's files and the websocket that all data comes by."""
     page = await asyncio.to_thread(owner.ask, "/dask/status")
@@ -90,6 +105,8 @@ async def test_from_its_job_it_serves_its_owner_until_it_is_stopped(account: Acc
             refused = await asyncio.to_thread(stranger.ask, path)
             assert refused.status in (302, 403), path
         assert (await asyncio.to_thread(owner.ask, "/api/status")).status == 200
+        with pytest.raises(ssl.SSLError):  # the job gets there as the owner, nobody without that
+            await asyncio.to_thread(control_channel_as_nobody, account)
         assert await dashboard_moves(owner)
         assert (await owner.run(COMPUTE)).endswith("scheduler-file 4950\n")
 
@@ -116,7 +133,7 @@ async def test_from_its_job_it_serves_its_owner_until_it_is_stopped(account: Acc
 
 
 def test_what_keeps_it_from_starting_is_raised(account: Account) -> None:
-    """An option that is none, a refusal, a job that fails, JupyterLab itself; then it can be had."""
+    """An option that is none, a refusal, a job that fails, JupyterLab itself; then it is there."""
     with account.cluster() as cluster:
         with pytest.raises(ConfigurationError, match=r"job: .*cheese"):
             cluster.jupyter(job={"cheese": 1})
