@@ -21,6 +21,8 @@ from dask_hpc import HPCCluster
 from dask_hpc.cli.entry import hpc
 from dask_hpc.cluster.head_client import hosts
 from dask_hpc.cluster.known import find
+from dask_hpc.cluster.lab_job import LabJob
+from dask_hpc.control.journal import read
 from dask_hpc.errors import ConfigurationError, JupyterError, SubmitRejected
 from dask_hpc.jupyter.reach import Listen, Reach
 from dask_hpc.launch import rendezvous
@@ -166,6 +168,25 @@ def test_a_head_that_is_killed_leaves_none(account: Account) -> None:
     held.communicate()
     wait_until(lambda: not account.processes(), 30)
     assert not (account.home / "script" / "jupyter").exists()
+
+
+def test_a_job_that_is_not_known_to_have_ended_is_left_to_the_guardian(
+    account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The batch system did not answer when the cluster closed: its journal tells of the job."""
+
+    async def unanswered(self: LabJob) -> list[str]:
+        return ["4711"]
+
+    with account.cluster() as cluster:
+        cluster.jupyter(job=JOB)
+        monkeypatch.setattr(LabJob, "close", unanswered)
+        with pytest.raises(JupyterError, match="4711, is not known to have ended"):
+            cluster.stop_jupyter()
+    assert "jobs 4711 of cluster test may be left" in caplog.text
+    wait_until(lambda: not account.processes(), 30)
+    events = list(read(account.home / "test" / "journal.jsonl"))
+    assert [each["event"] for each in events[-3:]] == ["closed", "closing", "closed"]
 
 
 async def test_it_outlives_a_detached_head_and_is_found_by_the_next(account: Account) -> None:
