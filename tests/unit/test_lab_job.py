@@ -20,9 +20,9 @@ from dask_hpc.control.journal import Recorded, Remembered
 from dask_hpc.drivers.base import Listing
 from dask_hpc.drivers.slurm import Slurm
 from dask_hpc.errors import HeadUnreachable, JupyterError, to_json
-from dask_hpc.jupyter.reach import Waiting
+from dask_hpc.jupyter.reach import Listen, Waiting
 from dask_hpc.launch.rendezvous import Rendezvous
-from dask_hpc.model.job import JobId, JobState, JobStatus
+from dask_hpc.model.job import JobId, JobSpec, JobState, JobStatus
 from tests.unit.test_jupyter_reach import NETWORK
 
 RECORDED = Recorded("c-jupyter-1", POOL, 1, array="7")
@@ -100,6 +100,30 @@ async def test_its_end_is_told_ahead_once(heard: Heard) -> None:
     await heard.ends(JobState.COMPLETED)
     [line] = heard.said
     assert line.startswith("the job of JupyterLab of cluster c ends in ")
+
+
+async def test_one_that_waits_again_is_not_there(heard: Heard) -> None:
+    """Its node has failed, and the batch system runs it once more; it will tell where."""
+    heard.job.told(reach=REACH.to_json(), error=None)
+    await asyncio.wait_for(heard.warned.wait(), 10)
+    heard.client.status = JobStatus(JobState.PENDING, reason="begin time")
+    while heard.job.reach is not None:
+        await asyncio.sleep(0.01)
+    assert heard.job.look() == Waiting("JupyterLab's job 7 is pending (begin time)")
+
+
+async def test_a_full_disk_leaves_no_job_behind(heard: Heard) -> None:
+    """Nothing was submitted, and nothing is waited for."""
+
+    async def full(event: str, **values: Any) -> None:
+        raise OSError("no space left on device")
+
+    jobs = LabJobs(heard.client, full)
+    job = LabJob(jobs, "c", heard.directory, warn=heard.said.append)
+    spec = JobSpec(command=("true",), cores=1, log_directory=heard.directory.logs)
+    with pytest.raises(OSError, match="no space left"):
+        await job.submit(spec, Listen.NETWORK, Path("/"))
+    assert (job.over, job.error, await job.close()) == (True, None, [])
 
 
 async def test_one_that_ends_before_it_was_heard_of_tells_why(heard: Heard) -> None:

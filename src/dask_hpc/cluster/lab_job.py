@@ -140,6 +140,7 @@ class LabJob:
         OSError
             If the cluster directory cannot be written.
         """
+        self.over = True  # as long as there can be no job
         wanted = {"listen": listen, "root": str(root), "walltime": spec.walltime}
         rendezvous.write_atomically(self._directory.path / LAB_WANTED, json.dumps(wanted))
         spec = replace(spec, command=(*spec.command, self.name), directory=root)
@@ -151,18 +152,19 @@ class LabJob:
             walltime=spec.walltime,
             at=time.time(),
         )
+        self.over = False
         try:
             await self._job.submit(spec, self._directory.script("jupyter"))
         except (Refused, BatchSystemMissing):
             self.over = True
             await self._record("refused", name=self.name)
             raise
-        except BatchSystemError:
+        except BaseException:  # in doubt, whatever it was: looked for by its name
             self._begin()
             raise
+        self._begin()
         await self._record("submitted", name=self.name, array=self._job.array, at=time.time())
         logger.info("submitted %s as %s", self.name, self._job.array)
-        self._begin()
 
     def _begin(self) -> None:
         self._watch = asyncio.create_task(self._live(), name="dask-hpc jupyter job")
@@ -190,6 +192,8 @@ class LabJob:
     async def _live(self) -> None:
         """See that it is written down when it has ended, and that its user learns why."""
         while not await self._job.look():
+            if self._job.status and self._job.status.state.waiting:
+                self.reach = None  # it is to run once more: its node has failed, say
             self._warn_ahead()
             pause = _LOOK if self._heard.is_set() else self._job.interval
             with suppress(TimeoutError):
