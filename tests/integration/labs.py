@@ -90,11 +90,12 @@ class Browser:
 
     async def socket(self, path: str, protocols: list[str]) -> WebSocketClientConnection:
         """Open a websocket as a page of the server does."""
-        headers = {**self._headers(), "Origin": f"http://{self.host}"}
-        request = HTTPRequest(f"ws://{self.host}{path}", headers=headers)
-        return await websocket_connect(
-            request, subprotocols=protocols, resolver=_ToSocket(self.reach.socket)
-        )
+        at_socket = self.reach.listen is Listen.SOCKET
+        s, resolver = ("", _ToSocket(self.reach.socket)) if at_socket else ("s", None)
+        headers = {**self._headers(), "Origin": f"http{s}://{self.host}"}
+        request = HTTPRequest(f"ws{s}://{self.host}{path}", headers=headers)
+        request.ssl_options = self.context
+        return await websocket_connect(request, subprotocols=protocols, resolver=resolver)
 
     async def run(self, code: str) -> str:
         """Run a cell in a new kernel: what it prints, or its traceback."""

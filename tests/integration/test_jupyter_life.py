@@ -42,6 +42,7 @@ c.ServerApp.disable_check_xsrf = True
 c.ServerApp.certfile = ""
 c.KernelManager.transport = "tcp"
 c.ContentsManager.untitled_notebook = "Mine"
+c.ServerProxy.servers = {"mine": {"command": [], "port": 1}, "dask": {"command": [], "port": 2}}
 """
 HELD = """
 import json, threading
@@ -67,6 +68,9 @@ def test_careless_settings_of_the_user_open_no_door(account):
         assert owner.ask("/api/status").status == 200
         made = owner.ask("/api/contents", "POST", {"type": "notebook"})
         assert made.json["name"] == "Mine.ipynb"
+        shown = owner.ask("/server-proxy/servers-info").json["server_processes"]
+        assert {each["name"] for each in shown} >= {"mine", "dask"}
+        assert b"bokeh" in owner.ask("/dask/status").body.lower()
         assert owner.ask("/api/kernels", "POST", {"name": "python3"}).status == 201
         assert listening(tree(reach)[0]) == {("127.0.0.1", reach.port)}
         kernel_file = next(Path(tree(reach)[0].cwd()).glob("kernel-*.json"))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from unittest.mock import Mock
 
 import pytest
+from click.testing import CliRunner
 
+from dask_hpc.cli.entry import hpc
 from dask_hpc.cli.waiting import seconds_of, wait_for
 from dask_hpc.errors import HPCError, JobStartError, WorkersTimeout
+from dask_hpc.jupyter.reach import Waiting
 from tests.unit.cli_fakes import FakeHead, pool, view
 
 ALL = view(changes=3, pools={"default": pool(3, 3)}, line="3 wanted: 3 running", jobs=[])
@@ -74,3 +79,23 @@ def test_on_a_terminal_one_line_changes(
 def test_a_timeout_is_read_as_people_write_it() -> None:
     """A bare number is seconds."""
     assert (seconds_of(None), seconds_of("30"), seconds_of("5 min")) == (None, 30.0, 300.0)
+
+
+class TestJupyter:
+    def test_ctrl_c_ends_the_waiting_and_not_the_job(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Why it waits is shown, then how to go on and how to end it."""
+        jupyter = importlib.import_module("dask_hpc.cli.jupyter")
+        head = Mock(jupyter=Mock(side_effect=[Waiting("its job is pending (Resources)")]))
+        monkeypatch.setattr(jupyter, "find", lambda name: Mock(host="login1"))
+        monkeypatch.setattr(jupyter, "connect", lambda known: head)
+        monkeypatch.setattr(jupyter.time, "sleep", Mock(side_effect=KeyboardInterrupt))
+        words = ["jupyter", "--job", "--job-option", "walltime=2h", "--job-option", "cores=2"]
+        shown = CliRunner().invoke(hpc, words)
+        assert "its job is pending (Resources)\nits job goes on" in shown.output
+        assert head.jupyter.call_args.kwargs["job"] == {"walltime": "2h", "cores": 2}
+        assert not head.stop_jupyter.called
+
+    def test_options_of_a_job_are_for_one_in_a_job(self) -> None:
+        """Beside the scheduler they would be passed over in silence."""
+        shown = CliRunner().invoke(hpc, ["jupyter", "--job-option", "walltime=2h"])
+        assert (shown.exit_code, "say --job" in shown.output) == (2, True)

@@ -138,12 +138,12 @@ def test_a_head_knows_its_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     described.write_text('Args = "x"\nClusterId = 4711\nProcId = 0\n')
     monkeypatch.setenv("_CONDOR_JOB_AD", str(described))
     monkeypatch.setenv("_CONDOR_SCRATCH_DIR", str(tmp_path))
-    assert place_of_this_job(None, submits=True) == HeadPlace("job", "4711", None)
+    assert place_of_this_job(None) == HeadPlace("job", "4711", None)
     described.unlink()
-    assert place_of_this_job(None, submits=True) == HeadPlace("job", "", None)
+    assert place_of_this_job(None) == HeadPlace("job", "", None)
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     monkeypatch.setenv("SLURM_JOB_END_TIME", "1795374000")
-    assert place_of_this_job(HOUR, submits=True) == HeadPlace("job", "12", START)
+    assert place_of_this_job(HOUR) == HeadPlace("job", "12", START)
 
 
 @pytest.fixture

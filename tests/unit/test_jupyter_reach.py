@@ -7,6 +7,7 @@ import os
 import shlex
 import socket
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,14 @@ class TestTheWay:
             "and asks once; its SHA-256 fingerprint begins with AB:AB:AB:AB:AB:AB:AB:AB)"
         )
 
+    def test_in_a_job_its_end_is_told(self):
+        """What is open there is lost then."""
+        at = time.mktime((2026, 3, 4, 14, 30, 0, 0, 0, -1))
+        in_job = replace(NETWORK, job="4711", until=at)
+        assert "ssh -N -L 40001:10.0.0.7:40001 ada@login1 " in text.line(in_job)
+        assert text.line(in_job).endswith("   (its job, 4711, ends at 2026-03-04 14:30)")
+        assert text.line(replace(in_job, until=None)).endswith("   (it ends with its job, 4711)")
+
     def test_words_of_the_shell_stay_words(self):
         """A home with a blank in its name is one argument."""
         odd = replace(AT_SOCKET, socket="/home/a da/x y/lab.sock")
@@ -96,8 +105,11 @@ class TestTheWay:
 
     def test_it_travels_as_json(self):
         """The head tells it over its control channel."""
-        for each in (AT_SOCKET, LOOPBACK, NETWORK):
+        for each in (AT_SOCKET, LOOPBACK, NETWORK, replace(NETWORK, job="1", until=2.5)):
             assert Reach.from_json(json.loads(json.dumps(each.to_json()))) == each
+            assert text.from_json(each.to_json()) == each
+        waiting = text.Waiting("JupyterLab's job 1 is pending")
+        assert text.from_json(waiting.to_json()) == waiting
 
     def test_a_port_is_opened_only_for_a_browser_on_the_same_machine(self, monkeypatch):
         """Who came by ssh, or asks from another host, gets a socket."""

@@ -35,6 +35,7 @@ def close_all() -> None:
     """Close what is open; an asynchronous cluster's event loop is gone, its guardian clears it."""
     for cluster in list(living):
         with suppress(Exception):  # the interpreter ends: nobody is left to tell
-            if not cluster.asynchronous:
+            # Not by `asynchronous`: once its loop has ended, the engine says False to that.
+            if cluster.loop.asyncio_loop.is_running():
                 cluster.loop.asyncio_loop.set_default_executor(_Inline(1))
                 cluster.sync(cluster.finish, callback_timeout=cluster.close_timeout)

@@ -151,7 +151,7 @@ def bring_up(
             )
             wanted["walltime"], wanted["submits"] = starting.spec.walltime, starting.submits
             # Its node may lack the commands by which the batch system is known here.
-            wanted["keywords"] = {**given, "batch": starting.client.driver.name}
+            wanted["keywords"] = {**given, "batch": starting.batch}
             starting.clear_away(keep_logs=False)  # what an earlier cluster of this name has left
             private_directory(directory)
         else:

@@ -91,6 +91,13 @@ class GuardedApplication(RoutingApplication):
             return super().find_handler(request, **kwargs)
         return self.get_handler_delegate(request, _Refuse, {"why": _REFUSED})
 
+    def find_page(self, request: HTTPServerRequest) -> Any:
+        """Return the handler for a request of somebody who has shown the owner's identity."""
+        if not from_own_page(request.headers):
+            return self.get_handler_delegate(request, _Refuse, {"why": _ANOTHER_SITE})
+        self._prepare()
+        return super().find_handler(request)
+
     def _is_token(self, shown: str) -> bool:
         return hmac.compare_digest(shown.encode(errors="replace"), self._token.encode())
 

@@ -26,6 +26,8 @@ _REAP = 60.0
 WANTED, ERROR, HEAD_LOG = "wanted.json", "error.json", revival.LOG
 #: Of a head whose job has not come up yet: which that is.
 HEAD_JOB = "head-job.json"
+#: What JupyterLab in a job of its own is to be.
+LAB_WANTED = "jupyter-wanted.json"
 
 #: Bytes that are read of a job's log at most.
 LOG_BYTES = 1 << 20
@@ -81,7 +83,7 @@ class ClusterDirectory:
         events = list(read(self.journal))
         if remembered(events).left and events[-1]["event"] != "closed":
             return
-        own = [self.path / name for name in (WANTED, ERROR, revival.RESTART)]
+        own = [self.path / name for name in (WANTED, ERROR, LAB_WANTED, revival.RESTART)]
         for path in (self.scheduler_file, self.journal, *own, *self.path.glob("job-*.sh")):
             path.unlink(missing_ok=True)
         if not keep_logs:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dask_hpc.cluster.known import Known
     from dask_hpc.cluster.report import Report
     from dask_hpc.cluster.view import View
-    from dask_hpc.jupyter.reach import Reach
+    from dask_hpc.jupyter.reach import Reach, Waiting
 
 #: Seconds that one question for news may last: a thread that waits cannot be cancelled.
 _LISTEN = 2.0
@@ -142,8 +142,8 @@ class Elsewhere:
         """Name of the machine where it runs."""
         return self.cluster.host
 
-    async def jupyter(self, **words: Any) -> Reach:
-        """See :meth:`dask_hpc.cluster.lab.Lab.open`."""
+    async def jupyter(self, **words: Any) -> Reach | Waiting:
+        """See :meth:`dask_hpc.cluster.steering.Here.jupyter`."""
         return await asyncio.to_thread(self.client.jupyter, **words)
 
     async def stop_jupyter(self) -> None:

@@ -30,6 +30,7 @@ from dask_hpc.cluster.head_pools import HeadPools, PoolWorkers
 from dask_hpc.cluster.jobs_seen import JobsSeen
 from dask_hpc.cluster.joining import HeadScheduler
 from dask_hpc.cluster.lab import Lab
+from dask_hpc.cluster.lab_job import LabJobs
 from dask_hpc.cluster.listening import Listening, listening
 from dask_hpc.cluster.options import ClusterOptions
 from dask_hpc.cluster.pools import POOL, pool_of
@@ -178,6 +179,7 @@ class Head:
             dashboard=self.options.dashboard,
             dashboard_address=f"127.0.0.1:{self.options.dashboard_port}",
         )
+        service.pages = self.scheduler.http_application.find_page
         try:
             self._start_controller(service.listen(self._place.host))
         except BaseException:
@@ -208,7 +210,8 @@ class Head:
         )
         self.scheduler.on_leaving = self.controller.warned
         self.scheduler.add_plugin(Membership(self.controller))
-        self.lab = Lab(self.name, self.directory, self.scheduler)
+        record = self.controller.submitter.record
+        self.lab = Lab(self.name, self.directory, self.scheduler, LabJobs(self.client, record))
         self.usage = Usage(self.controller)
         self.scheduler.add_plugin(self.usage)
         self._adaptive = Adaptive(self.scheduler, self.controller, self.workers)
@@ -235,7 +238,7 @@ class Head:
     def _adopt(self, told: Remembered) -> None:
         """Go on with the jobs of an earlier head, and with what was wanted of them."""
         self.opened = told.opened or self.opened
-        self.controller.adopt(told)
+        self.controller.adopt(self.lab.adopt(told))
         for pool, how in self.controller.adapting.items():
             self._adaptive.follow(pool, Following.resumed(how, self.controller.wanted[pool]))
         logger.warning(
@@ -331,7 +334,7 @@ class Head:
 
     async def close(self) -> list[str]:
         """End everything; ids of jobs that are not known to have ended."""
-        await self.lab.close()
+        lab = await self.lab.close()
         self._adaptive.stop()
         self._watch.cancel()
         self._loop_task.cancel()
@@ -345,13 +348,15 @@ class Head:
         left = await self.controller.close(await self._patience())
         if self.errands is not None:
             self.errands.close()
+        if lab:  # its job needs care still: the journal must not end as one of a closed cluster
+            await self.controller.submitter.record("closing")
         self._journal.close()
         assert self._guardian is not None  # noqa: S101  (it has started)
-        if left:  # the guardian sees no goodbye and goes on trying to clear them away
+        if left or lab:  # the guardian sees no goodbye and goes on trying to clear them away
             self.directory.scheduler_file.unlink(missing_ok=True)  # those that wait end by that
             assert self._guardian.stdin is not None  # noqa: S101  (a pipe, by start_guardian)
             self._guardian.stdin.close()
-            return [str(job) for job in self.controller.ledger.ids(left)] or ["(in doubt)"]
+            return [*map(str, self.controller.ledger.ids(left)), *lab] or ["(in doubt)"]
         await asyncio.to_thread(self._guardian.communicate, GOODBYE)
         self.directory.clear(keep_logs=self.controller.problem is not None)
         self.controller.changed.set()  # who waits for news has the last, and holds nobody up

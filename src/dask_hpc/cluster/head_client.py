@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dask_hpc.cluster.known import Known
     from dask_hpc.cluster.report import Report
     from dask_hpc.cluster.view import View
-    from dask_hpc.jupyter.reach import Reach
+    from dask_hpc.jupyter.reach import Reach, Waiting
     from dask_hpc.launch.rendezvous import Rendezvous
     from dask_hpc.model.tls import TLSFiles
 
@@ -96,11 +96,15 @@ class HeadClient:
         """Link of the dashboard on the head's machine, with the token that opens it."""
         return str(self.call("dashboard"))
 
-    def jupyter(self, **words: Any) -> Reach:
-        """As :meth:`dask_hpc.cluster.lab.Lab.open`."""
-        from dask_hpc.jupyter.reach import Reach
+    def jupyter(self, **words: Any) -> Reach | Waiting:
+        """As :meth:`dask_hpc.cluster.steering.Here.jupyter`."""
+        from dask_hpc.jupyter.reach import from_json
 
-        return Reach.from_json(self.call("jupyter", _STARTING, **words))
+        return from_json(self.call("jupyter", _STARTING, **words))
+
+    def jupyter_told(self, name: str, **words: Any) -> bool:
+        """As :meth:`dask_hpc.cluster.lab.Lab.told`."""
+        return bool(self.call("jupyter_told", name=name, **words))
 
     def stop_jupyter(self) -> None:
         """End its JupyterLab, if there is one."""
@@ -123,7 +127,7 @@ class HeadClient:
         body = json.dumps({name: value for name, value in words.items() if value is not None})
         seconds = self._timeout if timeout is None else timeout
         trouble: OSError | http.client.HTTPException | None = None
-        for host in [self._host] if self._host else _hosts(self._found):
+        for host in [self._host] if self._host else hosts(self._found):
             try:
                 answer = self._post(host, operation, body, seconds)
             except (OSError, http.client.HTTPException) as error:
@@ -152,14 +156,7 @@ class HeadClient:
             connection.close()
 
     def _context(self) -> ssl.SSLContext:
-        return client_context(self._tls())
-
-    def _tls(self) -> TLSFiles:
-        if self._found.tls is not None:
-            return self._found.tls
-        from dask_hpc.cluster.security import ensure_identity  # of an insecure cluster's owner
-
-        return ensure_identity()
+        return client_context(identity(self._found))
 
 
 #: With these a head answers, or tells an error of ours.
@@ -181,7 +178,16 @@ def client_context(tls: TLSFiles) -> ssl.SSLContext:
     return context
 
 
-def _hosts(found: Rendezvous) -> list[str]:
+def identity(found: Rendezvous) -> TLSFiles:
+    """Whom a head's control channel lets in: an insecure cluster has an owner, too."""
+    if found.tls is not None:
+        return found.tls
+    from dask_hpc.cluster.security import ensure_identity
+
+    return ensure_identity()
+
+
+def hosts(found: Rendezvous) -> list[str]:
     """Where the head listens, the best first."""
     if not found.control:
         return []

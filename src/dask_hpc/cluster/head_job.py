@@ -21,22 +21,19 @@ from dask_hpc.cluster import pending
 from dask_hpc.cluster.directory import ClusterDirectory
 from dask_hpc.cluster.known import Known
 from dask_hpc.cluster.lending import Lending
+from dask_hpc.cluster.lone_job import LoneJob
 from dask_hpc.cluster.pools import python_words
 from dask_hpc.cluster.request import Request, understand
 from dask_hpc.cluster.view import HeadPlace
 from dask_hpc.control.reaper import reap
-from dask_hpc.drivers.script import job_script
-from dask_hpc.errors import BatchSystemError, ClusterDirectoryError, ConfigurationError
-from dask_hpc.launch import rendezvous
-from dask_hpc.model.job import JobId, JobSpec, JobStatus, Submission
+from dask_hpc.errors import ClusterDirectoryError, ConfigurationError
+from dask_hpc.model.job import JobSpec
 from dask_hpc.model.job_environment import job_of
 
-#: What a head's job asks for unless it is told otherwise: it computes nothing.
+#: What such a job asks for unless it is told otherwise: a head computes nothing.
 DEFAULTS = {"cores": 1, "memory": "4 GiB"}
 #: Of head_options, what is not about its job: whether its node may submit jobs.
 SUBMITS = "submits"
-#: Seconds between two questions how the job does; each is longer than the last.
-_FIRST_LOOK, _LONGEST_LOOK, _GROWTH = 2.0, 30.0, 1.5
 
 #: Seconds to see jobs gone that were cancelled.
 _REAP = 60.0
@@ -47,31 +44,39 @@ _CARRIED_GROUPS = ("DASK_HPC_", "DASK_DASK_HPC__", "DASK_DISTRIBUTED__")
 
 
 def spec_of(
-    request: Request, head_options: Mapping[str, Any], directory: Path, command: list[str]
+    request: Request,
+    asked: Mapping[str, Any],
+    logs: Path,
+    command: list[str],
+    *,
+    pool: str = "head",
+    word: str = "head_options",
 ) -> JobSpec:
-    """What a head's job asks for and runs.
+    """What a head's job, or another one beside the workers', asks for and runs.
 
     Parameters
     ----------
     request
         Of the cluster: what its jobs ask for holds where nothing else is said.
-    head_options
-        As those of a pool, but for :data:`SUBMITS`; one core and 4 GiB unless they say so.
-    directory
-        Of the cluster.
+    asked
+        As of a pool, but for :data:`SUBMITS`; one core and 4 GiB unless it says so.
+    logs
+        Directory of its log.
     command
-        That is the head.
+        To run.
+    pool, word
+        What it is called; by which keyword `asked` was given.
 
     Raises
     ------
     ConfigurationError
         If an option is unknown or senseless.
     """
-    asked = {name: value for name, value in head_options.items() if name != SUBMITS}
+    sized = {name: value for name, value in asked.items() if name != SUBMITS}
     try:
-        options = request.pool("head", {**DEFAULTS, **asked})
+        options = request.pool(pool, {**DEFAULTS, **sized})
     except ConfigurationError as error:
-        told = str(error.args[0]).replace("pool head:", "head_options:")
+        told = str(error.args[0]).replace(f"pool {pool}:", f"{word}:")
         raise ConfigurationError(told, hint=error.hint) from None
     return JobSpec(
         command=(*python_words(options.python), *command[1:]),
@@ -86,7 +91,7 @@ def spec_of(
         epilogue=options.job_script_epilogue,
         environment=tuple(_carried(os.environ).items()),
         shebang=options.shebang,
-        log_directory=directory,
+        log_directory=logs,
         directory=Path.cwd(),
         options=options.own,
     )
@@ -158,15 +163,16 @@ class HeadJob:
                 "a head whose node cannot ask the batch system cannot choose among shapes",
                 hint="leave shapes= out, or have the head here: head='detached'",
             )
-        self.client = BatchClient(request.driver)
         self._lending: Lending | None = None
         self.spec = spec_of(request, head_options, directory, command)
-        first = request.driver.first_index
-        self._submission = Submission(f"{name}-head-{secrets.token_hex(4)}", 1, first)
+        self._job = LoneJob(BatchClient(request.driver), f"{name}-head-{secrets.token_hex(4)}")
         self._script = directory / "job-head.sh"
-        self._id: JobId | None = None
-        self._interval, self._next = _FIRST_LOOK, time.monotonic() + _FIRST_LOOK
-        self.status: JobStatus | None = None
+        self._next = time.monotonic() + self._job.interval
+
+    @property
+    def batch(self) -> str:
+        """Name of the batch system."""
+        return self._job.client.driver.name
 
     def submit(self) -> None:
         """Submit it.
@@ -176,13 +182,10 @@ class HeadJob:
         BatchSystemError
             If the batch system refuses it, or does not answer.
         """
-        text = job_script(self.spec, self.client.driver)
-        rendezvous.write_atomically(self._script, text)
-        note = pending.Note(self.client.driver.name, self._submission.name, time.time())
+        note = pending.Note(self.batch, self._job.submission.name, time.time())
         pending.write(self._script.parent, note)
-        array = asyncio.run(self.client.submit(self._submission, self.spec, self._script))
-        pending.write(self._script.parent, replace(note, array=array))
-        self._id = JobId(array, self._submission.first)
+        asyncio.run(self._job.submit(self.spec, self._script))
+        pending.write(self._script.parent, replace(note, array=self._job.array))
 
     def is_it(self, known: Known) -> bool:
         """Whether this is its cluster; nobody else writes into the directory."""
@@ -229,32 +232,22 @@ class HeadJob:
 
     def told(self) -> str:
         """How it does."""
-        if self.status is None:
-            return f"the head waits in the queue as job {self._id and self._id.array}"
-        why = f" ({self.status.reason})" if self.status.reason else ""
-        return f"the head's job {self._id and self._id.array} is {self.status.state}{why}"
+        return self._job.told("the head")
 
     def over(self) -> bool:
         """Ask now and then how it does; whether it has ended."""
-        if time.monotonic() < self._next or self._id is None:
+        if time.monotonic() < self._next or not self._job.array:
             return False
-        self._interval = min(self._interval * _GROWTH, _LONGEST_LOOK)
-        self._next = time.monotonic() + self._interval
-        arrays: dict[str, str | None] = {self._submission.name: self._id.array}
-        try:
-            listing = asyncio.run(self.client.query(arrays))
-        except BatchSystemError:
-            return False  # not observed
-        self.status = listing.jobs.get(self._id, self.status)
-        return self._id not in listing.jobs or not listing.jobs[self._id].state.live
+        over = asyncio.run(self._job.look())
+        self._next = time.monotonic() + self._job.interval
+        return over
 
     def cancel(self) -> None:
         """Cancel it: nobody waits for it any more."""
-        if self._id is not None:
-            asyncio.run(self.client.cancel([self._id], {self._id.array: 1}))
+        asyncio.run(self._job.cancel())
 
 
-def place_of_this_job(walltime: float | None, *, submits: bool) -> HeadPlace:
+def place_of_this_job(walltime: float | None, *, submits: bool = True) -> HeadPlace:
     """Where a head in a job runs.
 
     Parameters

@@ -20,6 +20,7 @@ from dask_hpc.cluster import pending
 from dask_hpc.cluster.directory import ERROR, WANTED
 from dask_hpc.cluster.head_job import place_of_this_job
 from dask_hpc.cluster.hpc_cluster import HPCCluster
+from dask_hpc.cluster.lone_job import TOPIC, WARNED_AHEAD
 from dask_hpc.cluster.planning import settled
 from dask_hpc.cluster.view import HeadPlace
 from dask_hpc.control.journal import read, remembered
@@ -31,10 +32,8 @@ logger = logging.getLogger("dask_hpc")
 
 #: That end a head in order: those of a batch system before it kills, too.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-#: Seconds before its job ends at which a head tells its clients, and at which it closes.
-WARNED_AHEAD, CLOSED_AHEAD = 600.0, 45.0
-#: Of the engine's events: ``client.subscribe_topic("dask-hpc", print)`` hears them.
-TOPIC = "dask-hpc"
+#: Seconds before its job ends at which a head closes.
+CLOSED_AHEAD = 45.0
 
 
 class LoneCluster(HPCCluster):

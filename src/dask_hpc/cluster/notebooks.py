@@ -1,13 +1,21 @@
-"""The part of HPCCluster that opens notebooks beside the scheduler; what it starts is `lab`'s."""
+"""The part of HPCCluster that opens notebooks; what it starts is `lab`'s."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from dask_hpc.cluster.sizing import Sized
-from dask_hpc.jupyter.reach import is_remote
+from dask_hpc.jupyter.reach import Reach, is_remote
 from dask_hpc.jupyter.settings import usable_root
+
+logger = logging.getLogger("dask_hpc")
+
+#: Seconds between two questions whether its job has started it.
+_LOOK = 1.0
 
 
 class Notebooks(Sized):
@@ -19,8 +27,9 @@ class Notebooks(Sized):
         root: str | os.PathLike[str] | None = None,
         *,
         remote: bool | None = None,
+        job: Mapping[str, Any] | bool = False,
     ) -> Any:
-        """Start JupyterLab beside the scheduler, or find the one that runs.
+        """Start JupyterLab beside the scheduler or in a job, or find the one that runs.
 
         It ends with the cluster.
 
@@ -31,12 +40,17 @@ class Notebooks(Sized):
         listen
             ``"socket"``: at a Unix socket that you alone can connect to, for an ssh tunnel;
             ``"loopback"``: with TLS on 127.0.0.1, for a browser on the same machine; ``"network"``:
-            with TLS on the scheduler's address, for nodes that you may not ssh to.  Default: a
-            socket if `remote`, otherwise loopback.
+            with TLS on the machine's address, for nodes that you may not ssh to.  Default: a
+            socket if `remote`, otherwise loopback; in a job the network.
         root
             Directory that it shows; default: the current one.
         remote
             Whether your browser is on another machine; default: if this is an ssh session.
+        job
+            What a job of its own asks for, in the words of the workers' (``{"cores": 2}``), and
+            otherwise as these; True: one core and 4 GiB.  The call returns when JupyterLab runs
+            there, however long the job waits in the queue; interrupted, the job goes on, and
+            another call waits on.
 
         Returns
         -------
@@ -48,11 +62,25 @@ class Notebooks(Sized):
         JupyterError
             If JupyterLab is not installed (``pip install 'dask-hpc[jupyter]'``) or does not start.
         ConfigurationError
-            If one runs already that listens elsewhere.
+            If one runs already that listens elsewhere, or beside the scheduler if `job` is given.
+        BatchSystemError
+            If the batch system does not take the job.
         """
         steering = self.steering
         far = is_remote(steering.host) if remote is None else remote
-        return self.sync(steering.jupyter, listen=listen, root=str(usable_root(root)), remote=far)
+        words: dict[str, Any] = {"listen": listen, "root": str(usable_root(root)), "remote": far}
+        if job is not False:
+            words["job"] = {} if job is True else dict(job)
+        return self.sync(self._open, **words)
+
+    async def _open(self, **words: Any) -> Reach:
+        said = ""
+        while not isinstance(there := await self.steering.jupyter(**words), Reach):
+            if there.told != said:
+                logger.warning("%s", there.told)  # a notebook shows nothing less
+            said = there.told
+            await asyncio.sleep(_LOOK)
+        return there
 
     def stop_jupyter(self) -> Any:
         """End that JupyterLab and its kernels, if there is one; the cluster goes on."""

@@ -2,6 +2,7 @@
 
 A request is ``POST /OPERATION`` with a JSON object of arguments; the answer is JSON.  It needs no
 engine on the other side, so that a command is fast.  What the operations do is known elsewhere.
+All other requests are for pages of the dashboard.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from http import HTTPStatus
 from typing import Any
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPServerRequest
 from tornado.netutil import bind_sockets
+from tornado.routing import Router
 from tornado.web import Application, RequestHandler
 
 from dask_hpc.batch.runner import OUTPUT_CAP
@@ -42,6 +45,11 @@ class Service:
         By name.
     tls
         Of the cluster's owner: nobody else is let in.
+
+    Attributes
+    ----------
+    pages
+        Finds what serves a page of the dashboard, once there is one.
     """
 
     def __init__(self, operations: Mapping[str, Operation], tls: TLSFiles) -> None:
@@ -49,9 +57,10 @@ class Service:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_cert_chain(tls.cert, tls.key)
         self.running: set[asyncio.Task[Any]] = set()
+        self.pages: Callable[[HTTPServerRequest], Any] | None = None
         routes = [(r"/([a-z_]+)", _Handler, {"operations": operations, "service": self})]
         self._server = HTTPServer(
-            Application(routes, log_function=_quiet),
+            _Front(Application(routes, log_function=_quiet), self),
             ssl_options=context,
             max_body_size=_LARGEST_BODY,
         )
@@ -95,6 +104,19 @@ class Service:
 def _bare(host: str | None) -> str:
     """An address without the brackets that set one of IPv6 off from its port."""
     return (host or "").strip("[]")
+
+
+class _Front(Router):
+    """Tells what is asked of the head from pages to look at."""
+
+    def __init__(self, operations: Application, service: Service) -> None:
+        self._operations = operations
+        self._service = service
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        if request.method == "POST" or self._service.pages is None:
+            return self._operations.find_handler(request, **kwargs)
+        return self._service.pages(request)
 
 
 class _Handler(RequestHandler):

@@ -20,13 +20,14 @@ from dask_hpc.cluster import lending
 from dask_hpc.cluster.adaptive import Following
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.joining import check_room
+from dask_hpc.cluster.lab_job import lab_spec
 from dask_hpc.cluster.pools import POOL
 from dask_hpc.cluster.report import Report, report
 from dask_hpc.cluster.sizes import jobs_between, jobs_wanted
 from dask_hpc.cluster.view import view
 from dask_hpc.control.backoff import DEMAND_INTERVAL
 from dask_hpc.control.demand import Demand
-from dask_hpc.errors import ConfigurationError, HPCError
+from dask_hpc.errors import ConfigurationError, HPCError, JupyterError
 from dask_hpc.units import parse_walltime
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from dask_hpc.cluster.options import ClusterOptions
     from dask_hpc.cluster.request import Request
     from dask_hpc.cluster.view import View
-    from dask_hpc.jupyter.reach import Reach
+    from dask_hpc.jupyter.reach import Reach, Waiting
     from dask_hpc.model.layout import Layout
 
 
@@ -170,13 +171,28 @@ class Here:
         """Name of the machine where it runs."""
         return socket.gethostname()
 
-    async def jupyter(self, **words: Any) -> Reach:
-        """See :meth:`dask_hpc.cluster.lab.Lab.open`."""
-        return await self.head.lab.open(**words)
+    async def jupyter(
+        self, *, job: Mapping[str, Any] | None = None, **words: Any
+    ) -> Reach | Waiting:
+        """Open its JupyterLab, or look how the one does that waits for its job.
+
+        Parameters
+        ----------
+        job
+            What a job of its own asks for; None: it needs none.
+        **words
+            Of :meth:`dask_hpc.cluster.lab.Lab.open`.
+        """
+        spec = None if job is None else lab_spec(self._request, job, self.directory)
+        return await self.head.lab.open(spec=spec, **words)
 
     async def stop_jupyter(self) -> None:
         """End its JupyterLab, if there is one."""
-        await self.head.lab.close()
+        if left := await self.head.lab.close():
+            raise JupyterError(
+                f"the job of JupyterLab, {', '.join(left)}, is not known to have ended",
+                hint="ask again; with the cluster it ends in any case",
+            )
 
     @property
     def directory(self) -> ClusterDirectory:
@@ -292,12 +308,15 @@ def operations(
         "dashboard": lambda: plain(here.dashboard, token=True),
         "logs": logs,
         "jupyter": _as_json(here.jupyter),
+        "jupyter_told": lambda **words: plain(here.head.lab.told, **words),
         "stop_jupyter": here.stop_jupyter,
         "shutdown": shutdown,
     }
 
 
-def _as_json(opening: Callable[..., Awaitable[Reach]]) -> Callable[..., Awaitable[dict[str, Any]]]:
+def _as_json(
+    opening: Callable[..., Awaitable[Reach | Waiting]],
+) -> Callable[..., Awaitable[dict[str, Any]]]:
     async def opened(**words: Any) -> dict[str, Any]:
         return (await opening(**words)).to_json()
 

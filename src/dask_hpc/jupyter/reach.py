@@ -1,6 +1,6 @@
 """Where a JupyterLab listens, and what its owner types to get there.
 
-Pure: values in, text out.  No process, no socket.
+Values in, text out.  No process, no socket.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+import time
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -71,6 +72,10 @@ class Reach:
         Secret: whoever has it and reaches the server is its owner.
     fingerprint
         SHA-256 of its certificate, as browsers show it; empty at a socket.
+    job
+        Id of the job it runs in, if it has one of its own.
+    until
+        When that job ends, in seconds since the epoch; None if nobody knows.
     """
 
     cluster: str
@@ -83,6 +88,8 @@ class Reach:
     near: int
     token: str
     fingerprint: str = ""
+    job: str = ""
+    until: float | None = None
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -105,6 +112,28 @@ class Reach:
 
     def __str__(self) -> str:
         return line(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A JupyterLab that is not there yet.
+
+    Parameters
+    ----------
+    told
+        How it does, in a line for people.
+    """
+
+    told: str
+
+    def to_json(self) -> dict[str, str]:
+        """Plain values."""
+        return {"waiting": self.told}
+
+
+def from_json(values: dict[str, Any]) -> Reach | Waiting:
+    """Make what `to_json` of either gave."""
+    return Waiting(values["waiting"]) if "waiting" in values else Reach.from_json(values)
 
 
 def link(reach: Reach, *, token: bool = True, page: str = "lab") -> str:
@@ -158,6 +187,7 @@ def line(reach: Reach, *, remote: bool | None = None) -> str:
     if remote is None:
         remote = is_remote(reach.host)
     warned = "" if reach.listen is Listen.SOCKET else f"   ({_warning(reach)})"
+    warned += f"   ({_end(reach)})" if reach.job else ""
     if not remote and reach.listen is not Listen.SOCKET:
         return f"{link(reach)}{warned}"
     return (
@@ -171,3 +201,10 @@ def _warning(reach: Reach) -> str:
         "the browser does not know the certificate and asks once; "
         f"its SHA-256 fingerprint begins with {reach.fingerprint[:23]}"
     )
+
+
+def _end(reach: Reach) -> str:
+    if reach.until is None:
+        return f"it ends with its job, {reach.job}"
+    moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(reach.until))
+    return f"its job, {reach.job}, ends at {moment}"

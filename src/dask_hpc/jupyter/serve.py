@@ -64,9 +64,16 @@ def _lab(config: dict[str, Any]) -> Any:
         with socket.create_server((server["ip"], 0), family=_family(server["ip"])) as probe:
             server["port"] = probe.getsockname()[1]
     # As if it stood on the command line, which goes before all files: there, others could read it.
-    app = LabApp.initialize_server(argv=[], config=Config(config))
+    app = LabApp.initialize_server(argv=[], config=_beside_the_users(Config(config)))
     app.no_browser_open_file = True  # a page with the token, of mode 0644; no option of Jupyter's
     return app
+
+
+def _beside_the_users(config: Any) -> Any:
+    """Add our entry of the proxy to those of the user's files: a plain dict would replace them."""
+    servers = config["ServerProxy"].pop("servers")
+    config.ServerProxy.servers.update(servers)  # a lazy value: merged with what the files say
+    return config
 
 
 def _family(address: str) -> socket.AddressFamily:

@@ -25,6 +25,8 @@ from dask_hpc.errors import HPCError, JupyterError
 from dask_hpc.jupyter.reach import Listen, Reach, near_port
 from dask_hpc.jupyter.settings import Settings, environment, to_json
 
+#: Of the server's private directory, in that of the cluster.
+PLACE = "jupyter"
 #: What the server needs beside this package.
 _NEEDED = ("jupyterlab", "jupyter_server_proxy", "ipykernel")
 #: Seconds to start: a shared file system may be slow, and thousands of files are read.
@@ -71,7 +73,7 @@ def make_place(directory: Path) -> Path:
     OSError
         If the file system refuses.
     """
-    place = directory / "jupyter"
+    place = directory / PLACE
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(mode=0o700)
     try:

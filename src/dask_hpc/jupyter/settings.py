@@ -58,7 +58,7 @@ class Settings:
     scheduler_file
         Of the cluster.
     token, dashboard_token
-        Secrets: the server's own; what the dashboard asks for.
+        Secrets: the server's own; what the dashboard asks for, if it does.
     listen
         Where.
     address
@@ -155,11 +155,12 @@ def _place(settings: Settings) -> dict[str, Any]:
 
 
 def _dashboard(settings: Settings) -> dict[str, Any]:
+    token = settings.dashboard_token
     return {
         # Not the dashboard's port: the proxy asks "localhost", and whoever listens at [::1] of
         # that port would be sent the token.
         "unix_socket": str(settings.runtime / DASHBOARD_SOCKET),
-        "request_headers_override": {"Authorization": f"Bearer {settings.dashboard_token}"},
+        "request_headers_override": {"Authorization": f"Bearer {token}"} if token else {},
         "launcher_entry": {"title": "Dask dashboard", "path_info": f"{DASHBOARD}/status"},
     }
 

@@ -42,6 +42,8 @@ def run_cell(page: Page, link: str, code: str) -> str:
     """Open a notebook from the launcher, type, press Shift-Enter; the output."""
     page.goto(f"{link}&reset")  # of what was open the last time nothing
     page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
+    # Until then the new notebook is read once more, and what was typed is gone.
+    expect(page.get_by_role("button", name="| Idle")).to_be_visible()
     page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
     page.keyboard.insert_text(code)
     page.keyboard.press("Shift+Enter")

@@ -56,6 +56,11 @@ def main() -> None:
             elif word == "jupyter":
                 there = cluster.jupyter("socket")
                 done |= {"line": str(there), "socket": there.socket, "token": there.token}
+            elif word == "jupyter-job":
+                there = cluster.jupyter(job={"cores": 1, "memory": "600 MiB"})
+                done |= {"line": str(there), "reach": there.to_json()}
+            elif word == "stop-jupyter":
+                cluster.stop_jupyter()
             report = {"names": names(cluster), "report": cluster.report()}
             say({**done, **report, "repr": repr(cluster)})
 
