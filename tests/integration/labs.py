@@ -23,7 +23,8 @@ from dask_hpc.jupyter.reach import Listen, Reach
 def tree(reach: Reach) -> list[psutil.Process]:
     """The server's process and all below it."""
     for process in psutil.Process().children():
-        if "dask_hpc.jupyter.serve" in process.cmdline():
+        ended = process.status() == psutil.STATUS_ZOMBIE  # of another test
+        if not ended and "dask_hpc.jupyter.serve" in process.cmdline():
             return [process, *process.children(recursive=True)]
     raise AssertionError("no server runs")
 
