@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from tests.site.slurm import wait_until
 
 pytestmark = [pytest.mark.timeout(200)]
 
+DASK_HPC = [sys.executable, "-m", "dask_hpc"]
 USER = os.environ.get("USER", "")
 
 
@@ -51,3 +56,34 @@ def test_a_cluster_is_left_found_again_and_shut_down(head: str) -> None:
     )
     assert name not in [each.name for each in clusters()]
     wait_until(lambda: not Path(place.directory).exists(), 20, "its directory is gone")
+
+
+@pytest.mark.slurm
+def test_a_head_whose_job_waits_is_seen_and_called_off_when_its_terminal_is_gone() -> None:
+    """By its name alone, with the reason that Slurm gives; nothing is left in the queue."""
+    name = f"out-{secrets.token_hex(2)}"
+    words = ["--batch", BED.batch, "--name", name, "--cores", "1", "--memory", "500 MiB"]
+    later = ["--head-option", 'job_extra_directives=["--begin=now+3600"]', "--walltime", "10 min"]
+    command = [*DASK_HPC, "up", *words, *later, "--head", "job"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as up:
+        wait_until(
+            lambda: any(each.name == name and each.head_job for each in clusters()),
+            60,
+            "the job is submitted",
+        )
+        up.send_signal(signal.SIGHUP)
+    job = find(name).head_job
+
+    def told() -> str:
+        rows = json.loads(subprocess.check_output([*DASK_HPC, "ls", "--json"], text=True))
+        (row,) = [row for row in rows if row["name"] == name]
+        assert (row["status"], row["head_job"]) == ("pending", job)
+        return str(row["line"])
+
+    assert told().startswith(f"its head's job {job} waits in the queue")
+    wait_until(lambda: "(BeginTime)" in told(), 60, "Slurm says why")
+    assert find(f"slurm:{job}").name == name
+    said = subprocess.check_output([*DASK_HPC, "down", name], text=True)
+    assert said == f"cluster {name} is called off: the job of its head is cancelled\n"
+    assert not any(each.startswith(f"{name}-") for each in BED.jobs(USER))
+    assert name not in [each.name for each in clusters()]
