@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.site.slurm import run, wait_until
 
 pytestmark = [pytest.mark.timeout(200)]
 
+DASK_HPC = [sys.executable, "-m", "dask_hpc"]
 USER = os.environ.get("USER", "")
 
 #: What is said to a user who asks for three hours more.
@@ -137,3 +139,34 @@ def test_what_an_operator_gives_the_head_is_seen_before_it_closes() -> None:
         60,
         "the queue is empty",
     )
+
+
+@pytest.mark.slurm
+def test_a_head_whose_job_waits_is_seen_and_called_off_when_its_terminal_is_gone() -> None:
+    """By its name alone, with the reason that Slurm gives; nothing is left in the queue."""
+    name = f"out-{secrets.token_hex(2)}"
+    words = ["--batch", BED.batch, "--name", name, "--cores", "1", "--memory", "500 MiB"]
+    later = ["--head-option", 'job_extra_directives=["--begin=now+3600"]', "--walltime", "10 min"]
+    command = [*DASK_HPC, "up", *words, *later, "--head", "job"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as up:
+        wait_until(
+            lambda: any(each.name == name and each.head_job for each in clusters()),
+            60,
+            "the job is submitted",
+        )
+        up.send_signal(signal.SIGHUP)
+    job = find(name).head_job
+
+    def told() -> str:
+        rows = json.loads(subprocess.check_output([*DASK_HPC, "ls", "--json"], text=True))
+        (row,) = [row for row in rows if row["name"] == name]
+        assert (row["status"], row["head_job"]) == ("pending", job)
+        return str(row["line"])
+
+    assert told().startswith(f"its head's job {job} waits in the queue")
+    wait_until(lambda: "(BeginTime)" in told(), 60, "Slurm says why")
+    assert find(f"slurm:{job}").name == name
+    said = subprocess.check_output([*DASK_HPC, "down", name], text=True)
+    assert said == f"cluster {name} is called off: the job of its head is cancelled\n"
+    assert not any(each.startswith(f"{name}-") for each in BED.jobs(USER))
+    assert name not in [each.name for each in clusters()]
