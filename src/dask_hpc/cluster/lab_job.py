@@ -143,7 +143,7 @@ class LabJob:
         self.over = True  # as long as there can be no job
         wanted = {"listen": listen, "root": str(root), "walltime": spec.walltime}
         rendezvous.write_atomically(self._directory.path / LAB_WANTED, json.dumps(wanted))
-        spec = replace(spec, command=(*spec.command, self.name), directory=root)
+        spec = replace(spec, command=(*spec.command, self.name))
         await self._record(
             "intended",
             name=self.name,

@@ -46,6 +46,8 @@ def open_widget(lab: Page, link: str, code: str) -> None:
     """Open a notebook from the launcher, attach, and see the widget."""
     lab.goto(f"{link}&reset")  # of what was open the last time nothing
     lab.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
+    # Until then the new notebook is read once more, and what was typed is gone.
+    expect(lab.get_by_role("button", name="| Idle")).to_be_visible()
     lab.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
     lab.keyboard.insert_text(code)
     lab.keyboard.press("Shift+Enter")
