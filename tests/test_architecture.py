@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -20,6 +22,11 @@ DRIVER_LINES = 200
 #: Imported modules that make a command slow: seconds on a shared file system.
 HEAVY = {"distributed", "dask", "tornado", "pandas", "numpy", "bokeh"}
 ENTRY = SOURCE / "cli" / "entry.py"
+#: Imports that close a circle, each made when it is called for.
+CLOSING = {
+    # A cluster that is attached to is a cluster, and begins at that class.
+    ("dask_hpc.cluster.hpc_cluster", "dask_hpc.cluster.attached"),
+}
 
 
 def relative(path: Path) -> str:
@@ -114,6 +121,17 @@ def test_importing_the_package_installs_no_signal_handler() -> None:
         "before = handlers()\nimport dask_hpc\nprint(before == handlers())"
     )
     assert fresh(code).strip() == "True"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Those that name another's types alone aside."""
+    graph = grimp.build_graph("dask_hpc", exclude_type_checking_imports=True, cache_dir=None)
+    sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter()
+    for module in graph.modules:
+        for other in graph.find_modules_directly_imported_by(module):
+            if (module, other) not in CLOSING:
+                sorter.add(module, other)
+    sorter.prepare()  # raises CycleError, which names them
 
 
 @pytest.mark.parametrize("part", ["node", "launch", "model", "drivers"])
