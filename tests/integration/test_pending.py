@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,12 @@ def call(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def rows() -> list[dict[str, Any]]:
+    """What `dask-hpc ls` lists."""
+    found: list[dict[str, Any]] = json.loads(call("ls", "--json")[1])
+    return found
+
+
 def waiting() -> Known | None:
     """The cluster whose head's job the batch system has."""
     try:
@@ -40,7 +47,7 @@ def waiting() -> Known | None:
 
 def submitted_from_a_terminal_that_is_gone() -> Known:
     """Bring it up, and kill the command once the job is in the queue."""
-    words = [*COMMAND, *UP, "--head", "job", "--option", "dashboard_port=0"]
+    words = [*COMMAND, *UP, "--head", "job", "--option", "dashboard_port=0", "--jobs", "1"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as command:
         known = wait_until(waiting)
         command.kill()
@@ -57,9 +64,9 @@ def test_a_head_that_waits_is_seen_and_called_off_and_comes_up_by_itself(
         first.wait_for_workers(1, timeout=60)
         known = submitted_from_a_terminal_that_is_gone()
         line = f"its head's job {known.head_job} waits in the queue"
-        rows = {row["name"]: row for row in json.loads(call("ls", "--json")[1])}
-        assert (rows["later"]["status"], rows["first"]["status"]) == ("pending", "running")
-        assert rows["later"]["line"].startswith(line)
+        first_row, later_row = sorted(rows(), key=lambda row: str(row["name"]))
+        assert (first_row["status"], later_row["status"]) == ("running", "pending")
+        assert later_row["line"].startswith(line)
         assert find(f"local:{known.head_job}") == known
         code, said = call("status", "later")
         assert code == 3
@@ -77,9 +84,20 @@ def test_a_head_that_waits_is_seen_and_called_off_and_comes_up_by_itself(
         assert [each.name for each in clusters()] == ["first"]
         assert not known.directory.exists()
         submitted_from_a_terminal_that_is_gone()
-    wait_until(lambda: not find("later").pending, 60)
-    rows = {row["name"]: row for row in json.loads(call("ls", "--json")[1])}
-    assert rows["later"]["status"] == "running"
+    row = wait_until(lambda: next((r for r in rows() if r["status"] == "running"), None), 60)
+    assert row is not None
+    assert row["name"] == "later"
+    assert row["jobs"] == {"pending": 1}, "the head itself knows what was asked for"
     wait_until(lambda: not (known.directory / HEAD_JOB).exists())
     assert call("down", "later")[0] == 0
+    account.wait_until_nothing_is_left()
+
+
+@pytest.mark.parametrize("place", ["detached", "job"])
+def test_a_cluster_whose_jobs_are_refused_is_ended(account: Account, place: str) -> None:
+    """The batch system's words are the error."""
+    bad = ("--option", 'job_extra_directives=["--nosuch"]')
+    code, said = call(*UP, "--jobs", "2", *bad, "--head", place)
+    assert code == 1
+    assert "--nosuch" in said
     account.wait_until_nothing_is_left()

@@ -10,7 +10,6 @@ from click.testing import CliRunner, Result
 
 from dask_hpc.cli.entry import hpc
 from dask_hpc.cluster import bring_up
-from dask_hpc.errors import SubmitRejected
 from tests.unit.cli_fakes import FakeHead, cluster, have, pool, view
 
 COMPLETE = view(changes=2, pools={"default": pool(3, 3)}, line="3 wanted: 3 running", jobs=[])
@@ -42,8 +41,8 @@ def test_the_head_is_asked_for_the_jobs_and_these_are_waited_for(
     ((keywords, words),) = brought
     assert keywords == {"cores": 4}
     assert (words["name"], words["head"], words["head_options"]) == ("study", "job", {"queue": "l"})
-    assert head.told[0] == ("scale", {"jobs": 3, "pool": None})
-    assert [word for word, _ in head.told] == ["scale", "wait"]
+    assert words["orders"] == [("scale", {"jobs": 3, "pool": None})]
+    assert [word for word, _ in head.told] == ["wait"]
     assert result.stdout == "study: 3 wanted: 3 running\n"
     assert "dask-hpc attach study" in result.stderr
 
@@ -94,21 +93,6 @@ def test_who_waits_no_longer_leaves_the_cluster_running(monkeypatch: pytest.Monk
     assert broken_off.exit_code == 130
     assert "the cluster goes on" in broken_off.stderr
     assert ("shutdown", {}) not in head.told
-
-
-@pytest.mark.usefixtures("brought")
-def test_a_cluster_whose_jobs_are_refused_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batch system's words are the error."""
-    head = have(monkeypatch, cluster())
-
-    def refused(**_: object) -> None:
-        raise SubmitRejected("sbatch: error: invalid account")
-
-    head.scale = refused
-    result = up("--jobs", "3", "--account", "nobody")
-    assert result.exit_code == 1
-    assert "invalid account" in result.stderr
-    assert head.told == [("shutdown", {})]
 
 
 @pytest.mark.usefixtures("brought")

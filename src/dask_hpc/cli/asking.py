@@ -87,10 +87,14 @@ class Asked:
         SubmitRejected
             If the batch system refuses the jobs.
         """
-        for pool, size in self.sizes.items():
-            cluster.scale(**size, pool=pool)
-        if self.bounds is not None:
-            cluster.adapt(**self.bounds)
+        for verb, words in self.orders:
+            getattr(cluster, verb)(**words)
+
+    @property
+    def orders(self) -> list[tuple[str, dict[str, Any]]]:
+        """What sets the size: methods of a cluster, each with its words."""
+        orders = [("scale", {**size, "pool": pool}) for pool, size in self.sizes.items()]
+        return orders + ([] if self.bounds is None else [("adapt", dict(self.bounds))])
 
 
 def asking(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dask_hpc.cli.asking import Asked
-    from dask_hpc.cluster.head_client import HeadClient
     from dask_hpc.cluster.known import Known
 
 #: Workers that are waited for: those that were asked for.
@@ -85,7 +84,6 @@ def up(
     cluster = _started(request, place, of_head or {}, seconds)
     head = connect(cluster)
     with Lending(cluster):
-        _give_size(head, request)
         click.echo(f"cluster {cluster.name} is up", err=True)
         try:
             view = head.view() if no_wait else wait_for(head, workers, seconds)
@@ -117,14 +115,11 @@ def _started(
     name = keywords.pop("name", None)
     with progress() as show:
         return bring_up(
-            keywords, name=name, head=place, head_options=head_options, timeout=timeout, told=show
+            keywords,
+            name=name,
+            orders=request.orders,
+            head=place,
+            head_options=head_options,
+            timeout=timeout,
+            told=show,
         )
-
-
-def _give_size(head: HeadClient, request: Asked) -> None:
-    """Ask for the jobs; a cluster that may have none is of no use."""
-    try:
-        request.set_size(head)
-    except HPCError:
-        head.shutdown()
-        raise

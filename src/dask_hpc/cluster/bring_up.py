@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -90,6 +90,7 @@ def bring_up(
     *,
     name: str | None = None,
     n_workers: int = 0,
+    orders: Sequence[tuple[str, Mapping[str, Any]]] = (),
     head: str = "detached",
     head_options: Mapping[str, Any] | None = None,
     timeout: float | None = None,
@@ -105,6 +106,9 @@ def bring_up(
         Of the cluster; default: a random one.
     n_workers
         Workers to ask for at once.
+    orders
+        What else it is asked for: ``"scale"`` and ``"adapt"``, with the words of those methods.
+        The head carries them out, whoever is still there when it starts.
     head
         Where it runs: ``"detached"``, a process on this machine, or ``"job"``, a job of its own.
     head_options
@@ -137,6 +141,7 @@ def bring_up(
         (directory / stale).unlink(missing_ok=True)
     given = {word: value for word, value in keywords.items() if value not in (None, [], ())}
     wanted = {"name": name, "n_workers": n_workers, "keywords": given, "head": head}
+    wanted["orders"] = list(orders)
     starting: _Process | HeadJob | None = None
     try:
         if head == "job":

@@ -13,6 +13,7 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ class LoneCluster(HPCCluster):
     ----------
     where
         The process runs.
+    orders
+        To carry out before it counts as running; see :func:`dask_hpc.cluster.bring_up.bring_up`.
     resume, force
         See :func:`dask_hpc.cluster.directory.claim`.
     **keywords
@@ -50,10 +53,23 @@ class LoneCluster(HPCCluster):
     """
 
     def __init__(
-        self, where: HeadPlace, *, resume: bool = False, force: bool = False, **keywords: Any
+        self,
+        where: HeadPlace,
+        *,
+        orders: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        resume: bool = False,
+        force: bool = False,
+        **keywords: Any,
     ) -> None:
         self.where, self.resume, self.force = where, resume, force
+        self._orders = () if resume else orders
         super().__init__(asynchronous=True, silence_logs=logging.INFO, **keywords)
+
+    async def _begun(self) -> None:
+        verbs = {"scale": self.steering.scale, "adapt": self.steering.adapt}
+        for verb, words in self._orders:
+            await verbs[verb](**words)
+        await super()._begun()
 
 
 async def live(directory: Path, *, resume: bool, force: bool) -> None:
@@ -81,6 +97,7 @@ async def live(directory: Path, *, resume: bool, force: bool) -> None:
         where,
         name=wanted["name"],
         n_workers=wanted["n_workers"],
+        orders=wanted["orders"],
         resume=resume,
         force=force,
         **keywords,
