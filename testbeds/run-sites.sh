@@ -77,7 +77,7 @@ tests() { # SYSTEM WHO MARKERS COMMAND-PREFIX... -- PYTEST ARGUMENTS: 5, "no tes
     attempt() {
         status=0
         "${clean[@]}" SITE_BATCH="$batch" "${prefix[@]}" timeout --kill-after=30 "$LIMIT" \
-            "$VENV/bin/python" -m pytest -o cache_dir="$cache" -rpfEs --durations=8 -m "$markers" "$path" "$@" </dev/null 9>&- |
+            "$VENV/bin/python" -m pytest -o cache_dir="$cache" -rpfEs --durations=30 --durations-min=8 -m "$markers" "$path" "$@" </dev/null 9>&- |
             tee "$log" || status=$?
     }
     attempt "$@"

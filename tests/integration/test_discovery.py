@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -234,6 +235,14 @@ async def test_what_the_panel_makes_is_listed_once(manager: Any) -> None:
     await manager.close_cluster(model["id"])
 
 
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 class Server:
     """A Jupyter server of the account, with both extensions."""
 
@@ -253,7 +262,9 @@ class Server:
                 command, cwd=account.path, env=environment, stderr=log, stdout=log
             )
         told = wait_until(lambda: list(runtime.glob("jpserver-*.json")), 30)
-        self.address = f"127.0.0.1:{json.loads(told[0].read_text())['port']}"
+        port = json.loads(told[0].read_text())["port"]
+        self.address = f"127.0.0.1:{port}"
+        wait_until(lambda: _listens(port), 20)  # it tells a moment before it does
 
     def ask(self, path: str, method: str = "GET", *, known: bool = True) -> tuple[int, Any]:
         """Make one request, as somebody who knows the token; status, and JSON if there is any."""
