@@ -27,7 +27,7 @@ help: ## list the targets
 demo: $(VENV)/.installed-demo ## a cluster of jobs on this machine and a real analysis on it
 	$(BIN)/dask-hpc demo --batch local
 
-test: $(VENV)/.installed-test ## everything that needs no batch system (about 5 minutes)
+test: $(VENV)/.installed-test ## everything that needs no batch system (about 12 minutes)
 	$(BIN)/python -m pytest -m "not site"
 
 test-sites: ## the tests on real batch systems, which testbeds/ starts on this machine (root, Debian 12)
