@@ -24,7 +24,7 @@ def work(number: int) -> int:
     return number * number
 
 
-@long_except("slurm", "htcondor")
+@long_except("slurm")
 def test_a_burst_has_jobs_and_then_none() -> None:
     """In the queue within two seconds, no more than can be used, all gone when nothing is left."""
     asked = {"cores": 1, "memory": "500 MiB", "walltime": "10 min", **BED.options}

@@ -179,7 +179,7 @@ def test_traffic_is_on_the_interface_named_and_nowhere_else() -> None:
 
 
 @pytest.mark.root
-@long_except("slurm", "oar")
+@long_except("slurm")
 def test_a_node_that_dies_costs_that_node_only() -> None:
     """Killed while all compute: the rest goes on, the result is right, no job is submitted."""
     with held("death", 4) as c:
