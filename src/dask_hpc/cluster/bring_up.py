@@ -140,30 +140,21 @@ def bring_up(
     for stale in (ERROR, HEAD_LOG, HEAD_JOB):
         (directory / stale).unlink(missing_ok=True)
     given = {word: value for word, value in keywords.items() if value not in (None, [], ())}
-    wanted = {"name": name, "n_workers": n_workers, "keywords": given, "head": head}
-    wanted["orders"] = list(orders)
+    wanted: dict[str, Any] = {
+        "name": name,
+        "n_workers": n_workers,
+        "orders": list(orders),
+        "keywords": given,
+        "head": head,
+    }
     starting: _Process | HeadJob | None = None
     try:
         if head == "job":
-            from dask_hpc.cluster.head_job import HeadJob
-
-            starting = HeadJob(
-                given,
-                head_options or {},
-                name=name,
-                directory=directory,
-                command=command(directory),
-            )
-            wanted["walltime"], wanted["submits"] = starting.spec.walltime, starting.submits
-            # Its node may lack the commands by which the batch system is known here.
-            wanted["keywords"] = {**given, "batch": starting.batch}
-            starting.clear_away(keep_logs=False)  # what an earlier cluster of this name has left
-            private_directory(directory)
+            starting = _job(given, head_options or {}, name, directory)
+            wanted |= starting.wanted
         else:
-            starting, timeout = (
-                _Process(directory, Start(tuple(command(directory)), here())),
-                PATIENCE,
-            )
+            starting = _Process(directory, Start(tuple(command(directory)), here()))
+            timeout = PATIENCE
         rendezvous.write_atomically(directory / WANTED, json.dumps(wanted, default=str, indent=1))
         starting.submit()
         try:
@@ -175,6 +166,19 @@ def bring_up(
             starting.clear_away(keep_logs=isinstance(error, HPCError))
         clear(directory)
         raise
+
+
+def _job(
+    keywords: Mapping[str, Any], head_options: Mapping[str, Any], name: str, directory: Path
+) -> HeadJob:
+    """A job for a head, where nothing of an earlier cluster of this name is left."""
+    from dask_hpc.cluster.head_job import HeadJob
+
+    words = command(directory)
+    job = HeadJob(keywords, head_options, name=name, directory=directory, command=words)
+    job.clear_away(keep_logs=False)
+    private_directory(directory)  # which that may have removed
+    return job
 
 
 class _Process:

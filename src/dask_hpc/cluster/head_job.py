@@ -144,6 +144,10 @@ class HeadJob:
     ----------
     submits
         Whether the head submits from its node.
+    batch
+        Name of the batch system.
+    wanted
+        What its head is to be told beyond what any is.
     """
 
     def __init__(
@@ -168,11 +172,13 @@ class HeadJob:
         self._job = LoneJob(BatchClient(request.driver), f"{name}-head-{secrets.token_hex(4)}")
         self._script = directory / "job-head.sh"
         self._next = time.monotonic() + self._job.interval
-
-    @property
-    def batch(self) -> str:
-        """Name of the batch system."""
-        return self._job.client.driver.name
+        self.batch = request.driver.name
+        self.wanted: dict[str, Any] = {
+            # Its node may lack the commands by which the batch system is known here.
+            "keywords": {**words, "batch": self.batch},
+            "walltime": self.spec.walltime,
+            "submits": self.submits,
+        }
 
     def submit(self) -> None:
         """Submit it.
