@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from dask_hpc.cluster.head_client import HeadClient
     from dask_hpc.jupyter.reach import Reach
 
-#: Seconds between two questions whether its job has started it.
-_LOOK = 1.0
-
 
 @click.command("jupyter")
 @cluster_argument
@@ -78,13 +75,15 @@ def jupyter(
 
 
 def _opened(head: HeadClient, name: str, words: Mapping[str, Any]) -> Reach:
+    from dask_hpc.cluster.bring_up import pause
     from dask_hpc.jupyter.reach import Reach
 
+    began = time.monotonic()
     try:
         with progress() as show:
             while not isinstance(there := head.jupyter(**words), Reach):
                 show(there.told)
-                time.sleep(_LOOK)
+                time.sleep(pause(time.monotonic() - began))
     except KeyboardInterrupt:
         click.echo(
             f"its job goes on: the same command waits on, `dask-hpc jupyter {name} --stop` ends it",

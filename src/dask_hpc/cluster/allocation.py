@@ -15,16 +15,15 @@ import secrets
 from typing import Any
 
 import dask.config
-from distributed import Scheduler, Security
+from distributed import Security
 from distributed.core import Status, rpc
-from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import silence_logging_cmgr
 
 from dask_hpc.cluster.allocation_crew import Crew, script_text
 from dask_hpc.cluster.dashboard import tunnel_line
 from dask_hpc.cluster.dask_config import name_in_dask_config
 from dask_hpc.cluster.directory import ClusterDirectory, claim
-from dask_hpc.cluster.joining import HeadScheduler, check_room
+from dask_hpc.cluster.joining import Comings, HeadScheduler, check_room
 from dask_hpc.cluster.listening import listening
 from dask_hpc.cluster.lived import Lived
 from dask_hpc.cluster.options import ClusterOptions, check_name, warn_insecure
@@ -40,23 +39,6 @@ from dask_hpc.units import parse_walltime
 logger = logging.getLogger("dask_hpc")
 
 _AT_WORK = (Status.running, Status.init)
-
-
-class _Membership(SchedulerPlugin):
-    """Tells whoever waits that a worker has joined or left."""
-
-    name = "dask-hpc-allocation"
-
-    def __init__(self) -> None:
-        self.changed = asyncio.Event()
-
-    def add_worker(self, scheduler: Scheduler, worker: str) -> None:  # noqa: ARG002
-        """See the engine's SchedulerPlugin."""
-        self.changed.set()
-
-    def remove_worker(self, scheduler: Scheduler, worker: str, **_: object) -> None:  # noqa: ARG002
-        """See the engine's SchedulerPlugin."""
-        self.changed.set()
 
 
 class AllocationCluster(Lived):
@@ -103,7 +85,7 @@ class AllocationCluster(Lived):
         self.problem: HPCError | None = None
         self._scheduler: HeadScheduler | None = None
         self.directory: ClusterDirectory | None = None
-        self._membership = _Membership()
+        self._comings = Comings("dask-hpc-allocation")
         self._crew: Crew | None = None
         self._watching: asyncio.Task[None] | None = None
         super().__init__(
@@ -150,7 +132,7 @@ class AllocationCluster(Lived):
             dashboard=wanted.dashboard,
             dashboard_address=f"127.0.0.1:{wanted.dashboard_port}",
         )
-        self.scheduler.add_plugin(self._membership)
+        self.scheduler.add_plugin(self._comings)
         return place.other_addresses(self._scheduler)
 
     async def _start_workers(self, directory: ClusterDirectory) -> None:
@@ -178,7 +160,7 @@ class AllocationCluster(Lived):
             f"the workers in {self.allocation} have ended (exit code {code}){words}",
             hint=f"their logs are in {self.log_directory}",
         )
-        self._membership.changed.set()
+        self._comings.changed.set()
         if self.status is Status.running:
             logger.error("%s", self.problem)
             # With neither workers nor hope of any, whoever waits for a result would wait for ever.
@@ -225,8 +207,8 @@ class AllocationCluster(Lived):
                 while (joined := self._joined()) < n_workers:
                     if self.problem is not None:
                         raise self.problem
-                    self._membership.changed.clear()
-                    await self._membership.changed.wait()
+                    self._comings.changed.clear()
+                    await self._comings.changed.wait()
         except TimeoutError:
             raise WorkersTimeout(
                 f"{joined} of {n_workers} workers joined in {self.allocation} in {seconds:g} s",

@@ -316,7 +316,7 @@ def _wait(
             if (line := starting.told()) != last:
                 told(line)
             last = line
-            time.sleep(min(_LONGEST_LOOK, max(_LOOK, (time.monotonic() - began) / 20)))
+            time.sleep(pause(time.monotonic() - began))
     except BaseException:
         if not starting.over():
             starting.cancel()
@@ -326,6 +326,11 @@ def _wait(
         f"the head of cluster {name} did not answer within {timeout:.0f} s; {starting.told()}",
         hint="it is given up: wait longer, or ask less for it",
     )
+
+
+def pause(waited: float) -> float:
+    """Seconds until the next look, of somebody who has waited so long for a job."""
+    return min(_LONGEST_LOOK, max(_LOOK, waited / 20))
 
 
 def _answers(name: str, starting: _Process | HeadJob) -> Known | None:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 import dask.config
+from distributed import Scheduler
+from distributed.diagnostics.plugin import SchedulerPlugin
 
 from dask_hpc.cluster.lasting import LastingScheduler
 from dask_hpc.cluster.leaving import LeavingScheduler
@@ -25,9 +27,35 @@ _BACKLOG = "distributed.comm.socket-backlog"
 #: unless the administrators say otherwise, and what comes beyond it waits a second or more.
 _LONGEST_BACKLOG = 65535
 
-#: Seconds that workers may take to close before the scheduler closes without them, and between two
-#: looks whether they have.
-DISMISSAL, _GONE_LOOK = 5.0, 0.02
+#: Seconds that workers may take to close before the scheduler closes without them.
+DISMISSAL = 5.0
+
+
+class Comings(SchedulerPlugin):
+    """Tells whoever waits that a worker has joined or left.
+
+    Parameters
+    ----------
+    name
+        Of the plugin: a scheduler has one of each name.
+
+    Attributes
+    ----------
+    changed : asyncio.Event
+        Set then; who waits clears it first.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.changed = asyncio.Event()
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:  # noqa: ARG002
+        """See the engine's SchedulerPlugin."""
+        self.changed.set()
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **_: object) -> None:  # noqa: ARG002
+        """See the engine's SchedulerPlugin."""
+        self.changed.set()
 
 
 class HeadScheduler(LastingScheduler, LeavingScheduler, WatchedScheduler):
@@ -60,13 +88,17 @@ class HeadScheduler(LastingScheduler, LeavingScheduler, WatchedScheduler):
         Also those that join meanwhile: their jobs had begun before the end did.
         """
         told: set[str] = set()
+        comings = Comings("dask-hpc-seeing-off")
+        self.add_plugin(comings)
         with suppress(TimeoutError):
             async with asyncio.timeout(DISMISSAL):
                 while self.workers:
+                    comings.changed.clear()
                     for address in self.workers.keys() - told:
                         self.close_worker(address)
                         told.add(address)
-                    await asyncio.sleep(_GONE_LOOK)  # the engine has no event for this
+                    await comings.changed.wait()
+        self.remove_plugin(comings.name)
 
 
 def check_room(workers: int) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from dask_hpc.cluster.bring_up import pause
 from dask_hpc.cluster.sizing import Sized
 from dask_hpc.jupyter.reach import Reach, is_remote
 from dask_hpc.jupyter.settings import usable_root
 
 logger = logging.getLogger("dask_hpc")
-
-#: Seconds between two questions whether its job has started it.
-_LOOK = 1.0
 
 
 class Notebooks(Sized):
@@ -74,12 +73,12 @@ class Notebooks(Sized):
         return self.sync(self._open, **words)
 
     async def _open(self, **words: Any) -> Reach:
-        said = ""
+        began, said = time.monotonic(), ""
         while not isinstance(there := await self.steering.jupyter(**words), Reach):
             if there.told != said:
                 logger.warning("%s", there.told)  # a notebook shows nothing less
             said = there.told
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(pause(time.monotonic() - began))
         return there
 
     def stop_jupyter(self) -> Any:
